@@ -1,0 +1,130 @@
+"""The error tree. Every class carries the HTTP status and the stable code it is answered with.
+
+    Blip2Error
+      RequestError             the caller's fault; the message is safe to show
+        InvalidField 400   InvalidImage 400   PromptTooLong 400   UnknownModel 404
+        ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
+      Busy 503                 the queue is full; carries retry_after_s
+      DeadlineExceeded 504
+      EngineFailure 500        this request only; the cause stays in the log
+      EngineDead 503           the loop has stopped; readyz and livez turn false
+      StartupError             no status: the process ends with this one line
+"""
+
+from typing import ClassVar
+
+
+class Blip2Error(Exception):
+    """Base of everything this package raises on purpose; `message` tells the reader what to do next."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    @property
+    def type(self) -> str:
+        """Coarse class of the error, as OpenAI's clients expect it."""
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+    def to_dict(self) -> dict[str, dict[str, str | None]]:
+        """The one JSON shape in which every error of this service is answered."""
+        return error_body(self.message, self.type, self.param, self.code)
+
+
+def error_body(message: str, type_: str, param: str | None, code: str) -> dict[str, dict[str, str | None]]:
+    """`{"error": {"message", "type", "param", "code"}}`."""
+    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+
+
+class RequestError(Blip2Error):
+    """The caller's fault; the same request will fail again."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class InvalidField(RequestError):
+    """A field is missing, unknown, of the wrong type or out of bounds; `param` names it."""
+
+    code = "invalid_field"
+
+
+class InvalidImage(RequestError):
+    """The picture is empty, cut short or cannot be decoded."""
+
+    code = "invalid_image"
+
+
+class PromptTooLong(RequestError):
+    """The question alone leaves no room in the model's context."""
+
+    code = "prompt_too_long"
+
+
+class UnknownModel(RequestError):
+    """The request names a model that this server does not serve."""
+
+    status = 404
+    code = "unknown_model"
+
+
+class ImageTooLarge(RequestError):
+    """The body has too many bytes or the picture too many pixels."""
+
+    status = 413
+    code = "image_too_large"
+
+
+class UnsupportedImage(RequestError):
+    """The bytes are of no image format that is served."""
+
+    status = 415
+    code = "unsupported_image"
+
+
+class UnsupportedBody(RequestError):
+    """The Content-Type of the request is none that is read."""
+
+    status = 415
+    code = "unsupported_body"
+
+
+class Busy(Blip2Error):
+    """The queue is full; try again after `retry_after_s` seconds."""
+
+    status = 503
+    code = "busy"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(Blip2Error):
+    """The request did not finish within its deadline."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class EngineFailure(Blip2Error):
+    """The model failed on this request; others are not concerned."""
+
+    code = "engine_failure"
+
+
+class EngineDead(Blip2Error):
+    """The model's loop has stopped; the server has to be restarted."""
+
+    status = 503
+    code = "engine_dead"
+
+
+class StartupError(Blip2Error):
+    """The settings or the weights are no good; the process ends with this line."""
+
+    code = "startup_error"

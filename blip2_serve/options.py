@@ -1,0 +1,26 @@
+"""How to decode one request: transformers' option names, semantics and bounds, in one frozen object."""
+
+from dataclasses import dataclass
+
+MAX_NEW_TOKENS = 256
+MAX_NUM_BEAMS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """Decoding options with transformers' meaning (`GenerationConfig`); the defaults are LAVIS's for captions.
+
+    Built by `api.fields` from a request, where bounds are checked; here they are taken for granted.
+    """
+
+    max_new_tokens: int = 30
+    min_new_tokens: int = 0
+    num_beams: int = 5
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 0.9
+    top_k: int = 50
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    seed: int | None = None
