@@ -1,14 +1,14 @@
 """The error tree. Every class carries the HTTP status and the stable code it is answered with.
 
-    Blip2Error
-      RequestError             the caller's fault; the message is safe to show
-        InvalidField 400   InvalidImage 400   PromptTooLong 400   UnknownModel 404
-        ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
-      Busy 503                 the queue is full; carries retry_after_s
-      DeadlineExceeded 504
-      EngineFailure 500        this request only; the cause stays in the log
-      EngineDead 503           the loop has stopped; readyz and livez turn false
-      StartupError             no status: the process ends with this one line
+Blip2Error
+  RequestError             the caller's fault; the message is safe to show
+    InvalidField 400   InvalidImage 400   PromptTooLong 400   UnknownModel 404
+    ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
+  Busy 503                 the queue is full; carries retry_after_s
+  DeadlineExceeded 504
+  EngineFailure 500        this request only; the cause stays in the log
+  EngineDead 503           the loop has stopped; readyz and livez turn false
+  StartupError             no status: the process ends with this one line
 """
 
 from typing import ClassVar

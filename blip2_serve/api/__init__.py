@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: bodies, fields, limits, errors and the OpenAPI page."""

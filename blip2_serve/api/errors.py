@@ -1,0 +1,150 @@
+"""One shape for every error, whoever raised it: our tree, BentoML, Starlette's 404 and 405, or a plain bug."""
+
+import functools
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blip2_serve.errors import Blip2Error, Busy, error_body
+
+logger = logging.getLogger(__name__)
+
+ServiceT = TypeVar("ServiceT")
+FieldsT = TypeVar("FieldsT")
+ReplyT = TypeVar("ReplyT")
+_MAX_ERROR_BYTES = 65_536
+
+
+def error_response(error: Blip2Error) -> JSONResponse:
+    """The answer to a request that failed with `error`."""
+    headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, Busy) else None
+    return JSONResponse(error.to_dict(), error.status, headers)
+
+
+def answer_errors(
+    endpoint: Callable[[ServiceT, FieldsT], Awaitable[ReplyT]],
+) -> Callable[[ServiceT, FieldsT | Blip2Error], Awaitable[ReplyT | JSONResponse]]:
+    """Turn what an endpoint raises, or the refusal that came in place of its fields, into an answer.
+
+    BentoML would replace the message of anything from 500 on and could not send Retry-After.
+    """
+
+    @functools.wraps(endpoint)
+    async def answered(service: ServiceT, fields: FieldsT | Blip2Error) -> ReplyT | JSONResponse:
+        try:
+            if isinstance(fields, Blip2Error):
+                raise fields
+            return await endpoint(service, fields)
+        except Blip2Error as error:
+            if error.status >= 500:
+                logger.warning("%s: %s", error.code, error.message)
+            return error_response(error)
+        except Exception:
+            logger.exception("a request failed")
+            return _unexpected()
+
+    return answered
+
+
+def _unexpected() -> JSONResponse:
+    return error_response(Blip2Error("The server failed on this request; its log says why."))
+
+
+class ErrorShape:
+    """ASGI middleware: errors that others answered in their own way leave in our shape, status and headers kept."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything but foreign errors through untouched."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reply = _HeldErrors(scope, send)
+        try:
+            await self._app(scope, receive, reply.send)
+        except Blip2Error as error:
+            await error_response(error)(scope, receive, send)
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            if reply.started:
+                raise
+            await _unexpected()(scope, receive, send)
+
+
+class _HeldErrors:
+    """Holds back an error answer until it is whole, then sends it in our shape."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._held: Message | None = None
+        self._body = bytearray()
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._held = message
+        elif self._held is None:
+            self.started = True
+            await self._send(message)
+        elif message["type"] == "http.response.body":
+            self._body += message.get("body", b"")[:_MAX_ERROR_BYTES]
+            if not message.get("more_body", False):
+                await self._release(self._held)
+
+    async def _release(self, start: Message) -> None:
+        self.started = True
+        body = bytes(self._body)
+        if not _in_our_shape(body):
+            body = _rewritten(self._scope, start["status"], body)
+            start = {**start, "headers": _json_headers(start["headers"], len(body))}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _in_our_shape(body: bytes) -> bool:
+    content = _parsed(body)
+    return isinstance(content, dict) and isinstance(content.get("error"), dict)
+
+
+def _rewritten(scope: Scope, status: int, body: bytes) -> bytes:
+    """`body` is whatever another layer answered; its text is kept for 4xx, where it was meant for the caller."""
+    path, method = scope["path"][:128], scope["method"]
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    if status == HTTPStatus.NOT_FOUND:
+        message = f"There is nothing at {path}: / lists the endpoints."
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        message = f"{method} is not answered at {path}: / lists what is."
+    else:
+        message = _foreign_message(body) or phrase
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return json.dumps(error_body(message, kind, None, phrase.lower().replace(" ", "_"))).encode()
+
+
+def _foreign_message(body: bytes) -> str:
+    content: Any = _parsed(body)
+    if isinstance(content, list) and content:
+        content = content[0]
+    if isinstance(content, dict):
+        content = content.get("error") or content.get("detail")
+    return content if isinstance(content, str) else body.decode("utf-8", "replace").strip()[:512]
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json_headers(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
+    kept = [(name, value) for name, value in headers if name.lower() not in (b"content-type", b"content-length")]
+    return [*kept, (b"content-type", b"application/json"), (b"content-length", str(length).encode())]

@@ -1,0 +1,168 @@
+"""The fields of the three endpoints: types, bounds and defaults, each stated once.
+
+Everything is optional but the picture. `None` means "not given", so that a default can depend on the endpoint,
+the family or another option.
+"""
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from blip2_serve.errors import InvalidField
+from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
+from blip2_serve.prompts import Family, Turn
+
+# Longer texts cannot fit into 512 tokens; refusing them unread keeps the tokenizer from chewing on megabytes.
+MAX_TEXT_CHARACTERS = 32_768
+MAX_TURNS = 256
+
+
+class ImageFields(BaseModel):
+    """A picture, a text and how to decode; the base of all three."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    img: bytes = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
+    max_new_tokens: int | None = Field(
+        None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write; 30, for vqa 10"
+    )
+    min_new_tokens: int | None = Field(
+        None, ge=0, le=MAX_NEW_TOKENS, description="fewest tokens to write, at most max_new_tokens; 0"
+    )
+    num_beams: int | None = Field(None, ge=1, le=MAX_NUM_BEAMS, description="beams of the search; 5, with do_sample 1")
+    do_sample: bool | None = Field(None, description="draw tokens at random instead of searching; false")
+    temperature: float | None = Field(None, gt=0, le=100, description="of sampling; 1")
+    top_p: float | None = Field(None, gt=0, le=1, description="share of probability to sample from; 0.9")
+    top_k: int | None = Field(None, ge=0, le=1_000_000, description="number of tokens to sample from; 50")
+    repetition_penalty: float | None = Field(None, gt=0, le=100, description="above 1 avoids repetition; 1")
+    length_penalty: float | None = Field(
+        None, ge=-100, le=100, description="above 0 favours long answers of beams; 1, for vqa 0 (T5: -1)"
+    )
+    no_repeat_ngram_size: int | None = Field(
+        None, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; 0 is off"
+    )
+    seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
+
+    @field_validator("txt")
+    @classmethod
+    def _txt_is_text(cls, txt: str | None) -> str | None:
+        return None if not txt else _whole_characters(txt)
+
+    def options(self, family: Family) -> DecodingOptions:
+        """The decoding options, with the endpoint's defaults where the request is silent.
+
+        Raises:
+            InvalidField: two options contradict each other.
+        """
+        given = self.model_dump(exclude_none=True, exclude={"img", "txt", "context"})
+        sampling = {"num_beams": 1} if self.do_sample else {}
+        options = DecodingOptions(**{**self.defaults(family), **sampling, **given})
+        if options.do_sample and options.num_beams > 1:
+            raise InvalidField(
+                "num_beams above 1 searches and do_sample draws at random: give one of the two.",
+                param="num_beams",
+            )
+        if options.min_new_tokens > options.max_new_tokens:
+            raise InvalidField(
+                f"min_new_tokens is {options.min_new_tokens}, above max_new_tokens, {options.max_new_tokens}:"
+                " lower it.",
+                param="min_new_tokens",
+            )
+        return options
+
+    @staticmethod
+    def defaults(family: Family) -> dict[str, Any]:
+        """Where this endpoint differs from `DecodingOptions`' own defaults."""
+        return {}
+
+
+class CaptionFields(ImageFields):
+    """A picture to caption; `txt` is how the caption begins."""
+
+    txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS, description="how the caption begins")
+
+
+class AnswerFields(ImageFields):
+    """A question about a picture."""
+
+    txt: str | None = Field(
+        None, max_length=MAX_TEXT_CHARACTERS, description="the question; What is this a picture of?"
+    )
+
+    @staticmethod
+    def defaults(family: Family) -> dict[str, Any]:
+        """LAVIS's `predict_answers`: short answers, and no reward for length."""
+        return {"max_new_tokens": 10, "length_penalty": 0.0 if family == "opt" else -1.0}
+
+
+class ChatFields(ImageFields):
+    """The next question of a conversation about a picture."""
+
+    txt: str | None = Field(
+        None, max_length=MAX_TEXT_CHARACTERS, description="the question; What is this a picture of?"
+    )
+    context: list[Turn] | None = Field(
+        None,
+        max_length=MAX_TURNS,
+        description='earlier turns, [["question", "answer"], ...]; in a form as JSON',
+    )
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _context_is_json(cls, context: object) -> object:
+        return _parse_json(context) if isinstance(context, str) else context
+
+    @field_validator("context")
+    @classmethod
+    def _context_is_text(cls, context: list[Turn] | None) -> list[Turn] | None:
+        for question, answer in context or []:
+            if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
+                raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
+            _whole_characters(question + answer)
+        return context
+
+
+FieldsT = TypeVar("FieldsT", bound=ImageFields)
+
+
+def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
+    """The fields of one request.
+
+    Raises:
+        InvalidField: one is missing, unknown or out of bounds; `param` names it.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _first_error(error, model) from None
+
+
+def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidField:
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name = str(problem["loc"][0])
+    shown = name if len(name) <= 64 else f"{name[:64]}..."
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields)
+        return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
+    if problem["type"] == "missing":
+        return InvalidField("img is missing: send a picture in the field img.", param="img")
+    return InvalidField(f"{shown}: {problem['msg']}.", param=shown)
+
+
+def _whole_characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds half a character (a lone surrogate)") from None
+    return text
+
+
+def _parse_json(text: str) -> object:
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError('must be JSON: [["question", "answer"], ...]') from None

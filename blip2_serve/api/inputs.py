@@ -1,0 +1,69 @@
+"""The one module that parses BentoML's requests: what the OpenAPI page shows of each body, and how it is read.
+
+BentoML calls `from_http_request` and hands the attributes named in `model_fields` to the endpoint. An exception
+raised there would be answered in BentoML's own shape, so a refusal travels to the endpoint in place of the fields.
+"""
+
+from typing import Any, ClassVar, cast
+
+from _bentoml_sdk.io_models import IODescriptor
+from PIL import Image
+from pydantic import Field
+from starlette.requests import Request
+
+from blip2_serve.api.body import read_body
+from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
+from blip2_serve.errors import Blip2Error
+
+_IMAGE = Field(description=ImageFields.model_fields["img"].description)
+
+
+class _ReadFields:
+    """What an endpoint is called with: `fields=...`."""
+
+    model_fields: ClassVar[tuple[str, ...]] = ("fields",)
+
+    def __init__(self, fields: ImageFields | Blip2Error) -> None:
+        self.fields = fields
+
+
+async def _read(model: type[ImageFields], request: Request) -> IODescriptor:
+    try:
+        values = await read_body(request)
+        read = _ReadFields(validate_fields(model, values))
+    except Blip2Error as refusal:
+        read = _ReadFields(refusal)
+    return cast(IODescriptor, read)
+
+
+class CaptionInput(CaptionFields, IODescriptor):
+    """Body of /generate."""
+
+    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
+        """Read a caption's fields."""
+        return await _read(CaptionFields, request)
+
+
+class AnswerInput(AnswerFields, IODescriptor):
+    """Body of /vqa."""
+
+    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
+        """Read a question's fields."""
+        return await _read(AnswerFields, request)
+
+
+class ChatInput(ChatFields, IODescriptor):
+    """Body of /chat."""
+
+    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
+        """Read a conversation's fields."""
+        return await _read(ChatFields, request)

@@ -1,0 +1,96 @@
+"""Settings: one frozen object, read once from `BLIP2_*`. The only module that reads the environment.
+
+HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are read by huggingface_hub itself and mean there what they mean everywhere.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blip2_serve.errors import StartupError
+
+PREFIX = "BLIP2_"
+MAX_DEADLINE_S = 3600
+DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
+
+# Kubernetes sets these for every Service called "blip2" or "blip2-something" in the pod's namespace.
+_SERVICE_LINK = re.compile(
+    r"BLIP2_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+class Settings(BaseModel):
+    """What can be set from outside; field `max_queue` is the variable `BLIP2_MAX_QUEUE`, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: str = Field(DEFAULT_MODEL, description="demo, a hub id or a folder")
+    revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto, float32, float16 or bfloat16"
+    )
+    threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
+    max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
+    deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
+    max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read every `BLIP2_*` variable; an empty one counts as not set.
+
+        Raises:
+            StartupError: a variable is unknown or malformed; the message has its name, value and what was expected.
+        """
+        variables = _own_variables(os.environ if environ is None else environ)
+        try:
+            return cls.model_validate({name: value for name, value in variables.items() if value != ""})
+        except ValidationError as error:
+            raise StartupError(_explain(error, variables)) from None
+
+    @property
+    def demo_folder(self) -> Path:
+        """Where the checkpoints that ship with the project lie, in a clone and in a Bento alike."""
+        return Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(name)
+    }
+
+
+def _explain(error: ValidationError, variables: Mapping[str, str]) -> str:
+    name = str(error.errors()[0]["loc"][0])
+    variable = f"{PREFIX}{name.upper()}={variables[name]!r}"
+    if name in Settings.model_fields:
+        return f"{variable} is not valid: expected {Settings.model_fields[name].description}."
+    known = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)
+    return f"{variable} is not a setting of blip2-serve: remove it, or use one of {known}."
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: the smaller of its affinity mask and its cgroup's quota, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota(Path("/sys/fs/cgroup"))
+    return max(1, min(allowed, int(quota)) if quota else allowed)
+
+
+def _cgroup_quota(root: Path) -> float | None:
+    """CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`); None where there is no quota."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)

@@ -1,0 +1,123 @@
+"""Bytes to an upright RGB picture, within limits, judged by content and never by the sender's Content-Type."""
+
+import hashlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
+
+# MPO is what many phones call a JPEG with a second picture in it.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+
+# Our own limit is judged from the header; Pillow's warns in the middle of it.
+Image.MAX_IMAGE_PIXELS = None
+
+# What Pillow's decoders raise on damaged files, besides OSError.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, MemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        image: mode RGB, upright, first frame of an animation, transparent parts white.
+        sha256: digest of the uploaded bytes, 32 bytes.
+    """
+
+    image: Image.Image
+    sha256: bytes
+
+
+def load_image(data: bytes, max_pixels: int) -> Picture:
+    """Decode `data`; takes as long as decoding takes, so keep it off the event loop.
+
+    Raises:
+        InvalidImage: empty, cut short or damaged.
+        UnsupportedImage: not one of `FORMATS`.
+        ImageTooLarge: more than `max_pixels`, judged from the header before decoding.
+    """
+    if not data:
+        raise InvalidImage("The picture is empty: send the bytes of an image file.", param="img")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd but harmless metadata
+        image = _open(data)
+        _check_size(image, max_pixels)
+        return Picture(_decode(image), hashlib.sha256(data).digest())
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UnsupportedImage(
+            f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", param="img"
+        ) from None
+    except _DECODING_ERRORS:
+        raise InvalidImage("The picture's header is damaged: send it again.", param="img") from None
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"The picture has {width} x {height} pixels, more than the {max_pixels} that are taken: scale it down.",
+            param="img",
+        )
+    if not width or not height:
+        raise InvalidImage("The picture has no pixels: send another.", param="img")
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+        return _to_rgb(_upright(image))
+    except _DECODING_ERRORS:
+        raise InvalidImage("The picture is cut short or damaged: send it again.", param="img") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says; metadata that cannot be read turns nothing."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _DECODING_ERRORS:
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bit(image)
+    if image.has_transparency_data or image.mode in ("La", "RGBa"):
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits scaled to 8; Pillow's own conversion would cut everything above 255 to white."""
+    values = np.asarray(image, dtype=np.float64)
+    white = _white_level(image.mode, float(values.max(initial=0.0)))
+    return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
+
+
+def _white_level(mode: str, brightest: float) -> float:
+    """16-bit modes say what white is; 32-bit integers and floats do not: the smallest usual range that holds."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    usual = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+    return next((level for level in usual if brightest <= level), max(brightest, 1.0))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
+    image = image.convert(opaque).convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

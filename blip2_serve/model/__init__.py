@@ -1,0 +1,1 @@
+"""Weights and mathematics; knows no request."""

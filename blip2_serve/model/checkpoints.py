@@ -1,0 +1,59 @@
+"""The checkpoints that are known by name, and what their configs do not say: caption prompt and dtype on a GPU."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One published checkpoint.
+
+    Attributes:
+        caption_prompt: what the checkpoint was fine-tuned to continue when it captions ("" for the others).
+        image_size: side of its square input, in pixels.
+        gpu_dtype: half precision it was trained in: fp16 for OPT, bf16 for Flan-T5 (fp16 gives rubbish).
+        num_parameters: of the whole model, rounded; sizes the memory that is asked for.
+    """
+
+    name: str
+    language_model: str
+    caption_prompt: str
+    image_size: int
+    gpu_dtype: Dtype
+    num_parameters: float
+
+
+CHECKPOINTS: dict[str, Checkpoint] = {
+    checkpoint.name: checkpoint
+    for checkpoint in (
+        Checkpoint("Salesforce/blip2-opt-2.7b", "OPT-2.7B", "", 224, "float16", 3.7e9),
+        Checkpoint("Salesforce/blip2-opt-6.7b", "OPT-6.7B", "", 224, "float16", 7.8e9),
+        Checkpoint("Salesforce/blip2-opt-2.7b-coco", "OPT-2.7B", "a photo of", 364, "float16", 3.7e9),
+        Checkpoint("Salesforce/blip2-opt-6.7b-coco", "OPT-6.7B", "a photo of", 364, "float16", 7.8e9),
+        Checkpoint("Salesforce/blip2-flan-t5-xl", "Flan-T5-XL", "", 224, "bfloat16", 3.9e9),
+        Checkpoint("Salesforce/blip2-flan-t5-xl-coco", "Flan-T5-XL", "a photo of", 364, "bfloat16", 3.9e9),
+        Checkpoint("Salesforce/blip2-flan-t5-xxl", "Flan-T5-XXL", "", 224, "bfloat16", 12.2e9),
+    )
+}
+MATCHING_CHECKPOINTS = ("Salesforce/blip2-itm-vit-g", "Salesforce/blip2-itm-vit-g-coco")
+BUNDLED = ("demo", "demo-t5")
+
+
+def find_known(model: str) -> Checkpoint | None:
+    """The known checkpoint of a hub id, or of a folder that carries its name (a copy on a volume)."""
+    if model in CHECKPOINTS:
+        return CHECKPOINTS[model]
+    return CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
+
+
+def is_matching_only(model: str) -> bool:
+    """True for the checkpoints without a language model, which score image-text pairs and cannot generate."""
+    return f"Salesforce/{Path(model).name}" in MATCHING_CHECKPOINTS
+
+
+def public_name(model: str) -> str:
+    """What the outside may know of a model: a hub id or a bundled name as it is, of a folder only its name."""
+    return Path(model).name if Path(model).is_dir() else model

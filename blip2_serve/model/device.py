@@ -1,0 +1,80 @@
+"""Where to compute and in which precision, chosen from what the machine has, with the reason in words."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from blip2_serve.config import Settings, available_cpus
+from blip2_serve.errors import StartupError
+from blip2_serve.prompts import Family
+
+# Below this many parameters a forward pass is bound by overheads, and bfloat16 gains nothing on a CPU.
+_SMALL_MODEL = 50e6
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The chosen device and dtype, and why, for the log."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+
+def choose_placement(settings: Settings, family: Family, num_parameters: float) -> Placement:
+    """Take what the settings ask for, else the fastest that is right for the family.
+
+    Raises:
+        StartupError: the device is not there, or the dtype cannot serve this family (Flan-T5 in float16).
+    """
+    device, device_reason = _choose_device(settings.device)
+    dtype, dtype_reason = _choose_dtype(settings.dtype, device, family, num_parameters)
+    if family == "t5" and dtype is torch.float16:
+        raise StartupError(
+            "BLIP2_DTYPE='float16' overflows in Flan-T5 and gives rubbish: use bfloat16 or float32 instead."
+        )
+    return Placement(device, dtype, f"{device_reason}; {dtype_reason}")
+
+
+def use_available_threads(settings: Settings) -> int:
+    """Give torch the CPUs of the cgroup's quota, or `BLIP2_THREADS`; returns how many."""
+    threads = settings.threads or available_cpus()
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _choose_device(wanted: str) -> tuple[torch.device, str]:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        name = "cuda" if available["cuda"] else "cpu"
+        return torch.device(name), f"{name}: {'a CUDA device was found' if name == 'cuda' else 'no CUDA device'}"
+    device = torch.device(wanted)
+    if not available[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise StartupError(
+            f"BLIP2_DEVICE={wanted!r} is not available: torch {torch.__version__} sees"
+            f" {torch.cuda.device_count()} CUDA devices; use auto or cpu, or install a torch built for the device."
+        )
+    return device, f"{wanted}: set by BLIP2_DEVICE"
+
+
+def _choose_dtype(wanted: str, device: torch.device, family: Family, num_parameters: float) -> tuple[torch.dtype, str]:
+    if wanted != "auto":
+        return getattr(torch, wanted), f"{wanted}: set by BLIP2_DTYPE"
+    if device.type == "cuda":
+        if family == "opt":
+            return torch.float16, "float16: OPT on CUDA"
+        return torch.bfloat16, "bfloat16: Flan-T5 on CUDA overflows in float16"
+    if device.type == "cpu" and num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():
+        return torch.bfloat16, "bfloat16: this CPU multiplies it in hardware"
+    return torch.float32, f"float32: no gain from half precision on this {device.type} for this model"
+
+
+def cpu_has_fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """True where the CPU has bfloat16 matrix or vector products (AMX, AVX-512 BF16, Arm BF16)."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(flags))

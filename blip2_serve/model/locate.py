@@ -1,0 +1,143 @@
+"""From `BLIP2_MODEL` to a complete local folder, or one line that says what was tried and what to set.
+
+Everything that can be wrong with a checkpoint is found here, before a worker starts: `bentoml serve` would
+restart a worker whose `__init__` fails for ever.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+
+from blip2_serve.config import Settings
+from blip2_serve.errors import StartupError
+from blip2_serve.model.checkpoints import BUNDLED, is_matching_only
+
+# safetensors only: other weight formats run code when they are read.
+_WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_SUGGESTION = "set BLIP2_MODEL to demo, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
+
+
+def locate_checkpoint(settings: Settings) -> Path:
+    """The local folder of `settings.model`, downloaded if it is a hub id, checked to be whole.
+
+    Raises:
+        StartupError: nothing servable is there.
+    """
+    if is_matching_only(settings.model):
+        raise StartupError(
+            f"BLIP2_MODEL={settings.model!r} matches images with texts and has no language model: it cannot"
+            f" caption or answer; {_SUGGESTION}."
+        )
+    folder = _find_folder(settings)
+    check_checkpoint(folder, settings.model)
+    return folder
+
+
+def _find_folder(settings: Settings) -> Path:
+    if settings.model in BUNDLED:
+        return settings.demo_folder / settings.model
+    folder = Path(settings.model).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or settings.model.startswith((".", "~")):
+        raise StartupError(f"BLIP2_MODEL={settings.model!r} is no folder: {_SUGGESTION}.")
+    return _download(settings.model, settings.revision)
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_WANTED_FILES, etag_timeout=5))
+    except HFValidationError:
+        problem = "is neither a folder nor a hub id"
+    except GatedRepoError:
+        problem = "is gated on the hub: accept its terms there and set HF_TOKEN"
+    except RepositoryNotFoundError:
+        problem = "is not on the hub, or is private (then set HF_TOKEN)"
+    except RevisionNotFoundError:
+        problem = f"has no such revision on the hub{at}: check BLIP2_REVISION"
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        problem = f"is not in the local cache{at} and the hub cannot be reached ({type(error).__name__})"
+    raise StartupError(f"BLIP2_MODEL={repo_id!r} {problem}; {_SUGGESTION}.")
+
+
+def check_checkpoint(folder: Path, model: str) -> None:
+    """Read every header of the checkpoint, none of its weights.
+
+    Raises:
+        StartupError: a file is missing, cut short or of another kind of model.
+    """
+    config = _read_json(folder / "config.json", model)
+    _check_kind(config, model)
+    for path in _weight_files(folder, model):
+        _check_safetensors(path, model)
+    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
+        raise _incomplete(model, "preprocessor_config.json")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
+        raise _incomplete(model, "tokenizer.json")
+
+
+def _check_kind(config: dict[str, Any], model: str) -> None:
+    kind = config.get("model_type")
+    language_model = (config.get("text_config") or {}).get("model_type", "opt")
+    if kind != "blip-2":
+        raise StartupError(f"BLIP2_MODEL={model!r} is a {kind!r} checkpoint, not a BLIP-2 one; {_SUGGESTION}.")
+    if "Blip2ForImageTextRetrieval" in (config.get("architectures") or []):
+        raise StartupError(f"BLIP2_MODEL={model!r} has no language model: it cannot caption; {_SUGGESTION}.")
+    if language_model not in ("opt", "t5"):
+        raise StartupError(
+            f"BLIP2_MODEL={model!r} has a {language_model!r} language model; OPT and T5 ones are served."
+        )
+    if config.get("image_token_index") is None:
+        raise StartupError(
+            f"BLIP2_MODEL={model!r} is an old conversion without image_token_index in its config.json:"
+            " download the current revision of the checkpoint."
+        )
+
+
+def _weight_files(folder: Path, model: str) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return [folder / name for name in sorted(set(_read_json(index, model)["weight_map"].values()))]
+    return [folder / "model.safetensors"]
+
+
+def _check_safetensors(path: Path, model: str) -> None:
+    if not path.is_file():
+        raise _incomplete(model, path.name, " (only safetensors are read)")
+    try:
+        with safe_open(path, framework="pt"):
+            pass  # opening it compares the header with the length of the file
+    except (SafetensorError, OSError) as error:
+        raise StartupError(
+            f"BLIP2_MODEL={model!r}: {path.name} is cut short or damaged ({error}); download it again."
+        ) from None
+
+
+def _read_json(path: Path, model: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _incomplete(model, path.name) from None
+    except (OSError, ValueError) as error:
+        raise StartupError(f"BLIP2_MODEL={model!r}: {path.name} cannot be read ({error}).") from None
+    if not isinstance(content, dict):
+        raise StartupError(f"BLIP2_MODEL={model!r}: {path.name} holds no JSON object.")
+    return content
+
+
+def _incomplete(model: str, missing: str, hint: str = "") -> StartupError:
+    return StartupError(
+        f"BLIP2_MODEL={model!r} is incomplete: {missing} is missing{hint}; download it again, or {_SUGGESTION}."
+    )

@@ -1,0 +1,83 @@
+"""The slow, obvious way to an answer: transformers' own processor and `generate`, one request at a time.
+
+It is the oracle that everything faster is compared with.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from blip2_serve.model.load import LoadedModel
+from blip2_serve.options import DecodingOptions
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """New tokens of one answer, the end token included where there is one."""
+
+    ids: list[int]
+    finish_reason: FinishReason
+
+
+class Reference:
+    """Answers one request after the other. Not safe to call from several threads: sampling seeds torch."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+
+    @torch.inference_mode()
+    def generate(self, image: Image.Image, prompt_ids: list[int], options: DecodingOptions) -> Generated:
+        """Continue `prompt_ids` (special tokens included, image tokens not) for an RGB picture of any size."""
+        model, placement = self._loaded.model, self._loaded.placement
+        pixels = self._loaded.image_processor(image, return_tensors="pt")["pixel_values"]
+        ids = [model.config.image_token_index] * self._loaded.num_query_tokens + prompt_ids
+        input_ids = torch.tensor([ids], device=placement.device)
+        if options.do_sample:
+            _seed(options.seed)
+        output = model.generate(
+            pixel_values=pixels.to(placement.device, placement.dtype),
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            **generate_arguments(options),
+        )
+        # A decoder-only model's output repeats the prompt, an encoder-decoder's begins with the start token.
+        begin = len(ids) if self._loaded.family == "opt" else 1
+        return self._finished(output[0, begin:].tolist())
+
+    def _finished(self, ids: list[int]) -> Generated:
+        # The nested model's generation_config is made from text_config: the checkpoint's own never reaches it.
+        end = self._loaded.model.language_model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        return Generated(ids, "stop" if ids and ids[-1] in ends else "length")
+
+
+def generate_arguments(options: DecodingOptions) -> dict[str, Any]:
+    """The keyword arguments of transformers' `generate`; what only sampling reads is given only to sampling."""
+    arguments: dict[str, Any] = {
+        "max_new_tokens": options.max_new_tokens,
+        "min_new_tokens": options.min_new_tokens,
+        "num_beams": options.num_beams,
+        "do_sample": options.do_sample,
+        "repetition_penalty": options.repetition_penalty,
+        "no_repeat_ngram_size": options.no_repeat_ngram_size,
+    }
+    if options.num_beams > 1:
+        arguments["length_penalty"] = options.length_penalty
+    if options.do_sample:
+        arguments |= {
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "top_k": options.top_k,
+        }
+    return arguments
+
+
+def _seed(seed: int | None) -> None:
+    if seed is None:
+        torch.seed()
+    else:
+        torch.manual_seed(seed)

@@ -1,0 +1,99 @@
+"""The BentoML service: settings in, endpoints and probes out. Everything else is in `blip2_serve/`."""
+
+import logging
+from typing import cast
+
+import bentoml
+from starlette.responses import PlainTextResponse
+
+from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
+from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
+from blip2_serve.api.limits import BodyLimit
+from blip2_serve.api.openapi import DescribedErrors
+from blip2_serve.config import MAX_DEADLINE_S, Settings
+from blip2_serve.errors import StartupError
+from blip2_serve.model.device import use_available_threads
+from blip2_serve.model.load import check_model, load_model
+from blip2_serve.model.locate import locate_checkpoint
+from blip2_serve.tasks import Answer, Tasks
+
+
+@bentoml.service(
+    name="blip2",
+    resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
+    traffic={"timeout": MAX_DEADLINE_S + 60},
+)
+class Blip2:
+    """Captions, answers and conversations about pictures, by BLIP-2."""
+
+    def __init__(self) -> None:
+        settings = Settings.from_env()
+        logging.getLogger("blip2_serve").setLevel(logging.INFO)
+        use_available_threads(settings)
+        loaded = load_model(settings, locate_checkpoint(settings))
+        self._family = loaded.family
+        self._tasks = Tasks(loaded, settings)
+        self._tasks.warm_up()
+
+    @staticmethod
+    @bentoml.on_deployment
+    def check() -> None:
+        """End the whole process with one line where the settings or the weights are no good."""
+        try:
+            settings = Settings.from_env()
+            check_model(settings, locate_checkpoint(settings))
+        except StartupError as error:
+            raise SystemExit(f"blip2-serve cannot start: {error.message}") from None
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """Let the model finish what runs."""
+        self._tasks.close()
+
+    @bentoml.api(input_spec=CaptionInput)
+    @answer_errors
+    async def generate(self, fields: CaptionFields) -> str:
+        """Caption a picture; with `txt`, give the caption that begins with it."""
+        return self._reply(await self._tasks.caption(fields.img, fields.txt, fields.options(self._family)))
+
+    @bentoml.api(input_spec=AnswerInput)
+    @answer_errors
+    async def vqa(self, fields: AnswerFields) -> str:
+        """Answer a question about a picture."""
+        return self._reply(await self._tasks.answer(fields.img, fields.txt, fields.options(self._family)))
+
+    @bentoml.api(input_spec=ChatInput)
+    @answer_errors
+    async def chat(self, fields: ChatFields) -> str:
+        """Answer a question about a picture after earlier questions and answers."""
+        options = fields.options(self._family)
+        return self._reply(await self._tasks.chat(fields.img, fields.txt, fields.context or [], options))
+
+    def _reply(self, answer: Answer) -> str:
+        """Plain text, with what else there is to say in headers.
+
+        The endpoints declare `str`, which is what the OpenAPI page and BentoML's client go by; BentoML passes a
+        Response on as it is, and skips building a schema for every answer.
+        """
+        headers = {
+            "X-Model": self._tasks.model_name,
+            "X-New-Tokens": str(answer.new_tokens),
+            "X-Finish-Reason": answer.finish_reason,
+            "Server-Timing": ", ".join(
+                f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s.items()
+            ),
+        }
+        if answer.dropped_turns:
+            headers["X-Dropped-Turns"] = str(answer.dropped_turns)
+        return cast(str, PlainTextResponse(answer.text, headers=headers))
+
+
+def _max_request_bytes() -> int:
+    return Settings.from_env().max_request_bytes
+
+
+# The first is the outermost.
+Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DescribedErrors)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes)  # type: ignore[attr-defined]

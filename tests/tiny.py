@@ -1,0 +1,88 @@
+"""Tiny BLIP-2 checkpoints with wide random weights: folders as `from_pretrained` reads them, made in a second.
+
+Every matrix is drawn with standard deviation 2/sqrt(fan-in): with the narrow default a random model repeats one
+token whatever it is shown, and a comparison of answers proves nothing.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessorPil,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    T5Config,
+)
+
+NUM_QUERY_TOKENS = 5
+IMAGE_SIZE = 28
+END_TOKEN = 2 + sorted(pre_tokenizers.ByteLevel.alphabet()).index("Ċ")
+
+
+def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_config: object) -> Path:
+    """Write a random checkpoint of `family` ("opt" or "t5") with its processor to `folder`."""
+    tokenizer = _tokenizer(family)
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    model = _widened(Blip2ForConditionalGeneration(_config(family, tokenizer, image_token, text_config)), seed)
+    model.save_pretrained(folder)
+    image_processor = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    Blip2Processor(image_processor, tokenizer, num_query_tokens=NUM_QUERY_TOKENS).save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """One token per byte. OPT's puts BOS `</s>` first, T5's puts `</s>` last; both know `<image>`."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", *alphabet])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    template = "</s> $A" if family == "opt" else "$A </s>"
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="</s>", eos_token="</s>")
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    return tokenizer
+
+
+def _config(family: str, tokenizer: PreTrainedTokenizerFast, image_token: int, text: dict[str, object]) -> Blip2Config:
+    tower = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return Blip2Config(
+        vision_config={**tower, "hidden_size": 32, "image_size": IMAGE_SIZE, "patch_size": 14},
+        qformer_config={**tower, "hidden_size": 24, "vocab_size": 8},
+        text_config=(_opt if family == "opt" else _t5)(len(tokenizer), **text),
+        num_query_tokens=NUM_QUERY_TOKENS,
+        image_token_index=image_token,
+    )
+
+
+def _opt(vocab_size: int, **overrides: object) -> OPTConfig:
+    # As in the published checkpoints the end token is not the tokenizer's: it is a newline, byte-level "Ċ".
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+    tokens = {"vocab_size": vocab_size, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": END_TOKEN}
+    return OPTConfig(**{**sizes, **tokens, "num_attention_heads": 4, "max_position_embeddings": 512, **overrides})
+
+
+def _t5(vocab_size: int, **overrides: object) -> T5Config:
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    tokens = {"vocab_size": vocab_size, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    flan = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}  # False: logits are not scaled
+    return T5Config(**{**sizes, **tokens, **flan, **overrides})
+
+
+def _widened(model: Blip2ForConditionalGeneration, seed: int) -> Blip2ForConditionalGeneration:
+    language_model = model.language_model
+    if language_model.config.model_type == "t5" and not language_model.config.scale_decoder_outputs:
+        # Flan-T5's head is its own matrix; transformers ties it unless the file holds both.
+        language_model.lm_head.weight = torch.nn.Parameter(language_model.lm_head.weight.detach().clone())
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                std = 2 / math.sqrt(parameter.shape[1:].numel())
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+    return model.eval()
