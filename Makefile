@@ -1,0 +1,47 @@
+# blip2-serve: `make demo` serves the small checkpoint that ships with the project, `make test` tests everything.
+
+PYTHON   ?= python3.11
+PORT     ?= 3000
+MODEL    ?= Salesforce/blip2-opt-2.7b
+PIP_ARGS ?=
+BIN      := .venv/bin
+
+export BENTOML_DO_NOT_TRACK = True
+
+.PHONY: help install demo serve test test-slow lint clean
+
+help:
+	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
+	@echo "make serve   serve MODEL=$(MODEL)"
+	@echo "make test    lint, types and tests"
+	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
+
+# One stamp for everything: .venv is made anew only when a requirements file changes.
+.venv/installed: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	touch $@
+
+install: .venv/installed
+
+demo: install
+	@PORT=$(PORT) scripts/serve-demo
+
+serve: install
+	BLIP2_MODEL=$(MODEL) $(BIN)/bentoml serve service:Blip2 --port $(PORT)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+# Needs Debian's chromium, buildah and debootstrap; installs them where it may.
+test-slow: install
+	scripts/install-debian-packages
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
