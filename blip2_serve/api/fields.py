@@ -146,9 +146,10 @@ def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidFie
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
-    if problem["type"] == "missing":
+    if problem["loc"] == ("img",) and problem["type"] == "missing":
         return InvalidField("img is missing: send a picture in the field img.", param="img")
-    return InvalidField(f"{shown}: {problem['msg']}.", param=shown)
+    place = ".".join(str(step) for step in problem["loc"])
+    return InvalidField(f"{place}: {problem['msg']}.", param=shown)
 
 
 def _whole_characters(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 
@@ -11,15 +10,13 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 
-# MPO is what many phones call a JPEG with a second picture in it.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# MPO, a JPEG with a second picture in it, which many phones write, is opened by Pillow's JPEG reader.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
+Image.init()  # registers every reader; without it `formats` may name one that is not loaded yet
 # Our own limit is judged from the header; Pillow's warns in the middle of it.
 Image.MAX_IMAGE_PIXELS = None
-
-# What Pillow's decoders raise on damaged files, besides OSError.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def _open(data: bytes) -> Image.Image:
         raise UnsupportedImage(
             f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", param="img"
         ) from None
-    except _DECODING_ERRORS:
+    except Exception:  # see _decode
         raise InvalidImage("The picture's header is damaged: send it again.", param="img") from None
 
 
@@ -75,10 +72,11 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _decode(image: Image.Image) -> Image.Image:
+    """Pillow's readers raise whatever comes to hand on damaged files, RuntimeError and TypeError among it."""
     try:
         image.load()
         return _to_rgb(_upright(image))
-    except _DECODING_ERRORS:
+    except Exception:
         raise InvalidImage("The picture is cut short or damaged: send it again.", param="img") from None
 
 
@@ -86,7 +84,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says; metadata that cannot be read turns nothing."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _DECODING_ERRORS:
+    except Exception:
         return image
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 

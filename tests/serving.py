@@ -1,0 +1,79 @@
+"""Runs the real server in a subprocess, as people run it, and waits until it is ready."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    log: Path
+
+
+@contextmanager
+def serve(home: Path, settings: Mapping[str, str], target: str = "service:Blip2") -> Iterator[Server]:
+    """`bentoml serve` with `settings` as its environment; `home` takes its log and its BENTOML_HOME."""
+    port, log = free_port(), home / "server.log"
+    with log.open("wb") as output:
+        process = start_server(home, settings, port, output, target)
+    try:
+        _wait_until_ready(process, port, log)
+        yield Server(f"http://127.0.0.1:{port}", log)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def start_server(
+    home: Path, settings: Mapping[str, str], port: int, output: object, target: str = "service:Blip2"
+) -> subprocess.Popen[bytes]:
+    """Start `bentoml serve` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bentoml", "serve", target, "--port", str(port), "--host", "127.0.0.1"],
+        cwd=ROOT,
+        env=server_environment(home, settings),
+        stdout=output,  # type: ignore[arg-type]
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def server_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Our own environment without BLIP2_*, then `settings`. Two servers must not share a BENTOML_HOME."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BLIP2_")}
+    own = {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**inherited, **own, **settings}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"the server did not get ready:\n{log.read_text()[-4000:]}")

@@ -1,0 +1,75 @@
+"""Imports point one way, and each library is imported where the plan of the house says."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "blip2_serve"
+
+# errors, config, options <- images, prompts <- model <- engine <- tasks <- api <- service
+LAYERS = [
+    {"errors", "options", "metrics"},
+    {"config"},
+    {"images", "prompts"},
+    {"model"},
+    {"engine"},
+    {"tasks"},
+    {"api", "ui", "jobs"},
+]
+ALLOWED = {
+    "bentoml": {"service.py"},
+    "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
+    "fastapi": {"blip2_serve/api/"},
+    "starlette": {"blip2_serve/api/", "service.py"},
+    "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
+    "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
+}
+WITHOUT_TORCH = [f"blip2_serve/engine/{name}.py" for name in ("request", "scheduler", "rows", "stopping")]
+
+
+def modules() -> list[Path]:
+    return [ROOT / "service.py", *sorted(PACKAGE.rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def layer(part: str) -> int | None:
+    return next((index for index, names in enumerate(LAYERS) if part in names), None)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts if path.is_relative_to(PACKAGE) else ("service",)
+    own = len(LAYERS) if parts[0] == "service" else layer(parts[0])
+    if own is None:
+        assert parts[0] == "__init__"
+        return
+    for name in imports(path):
+        if name.startswith("blip2_serve."):
+            imported = layer(name.split(".")[1])
+            assert imported is not None, f"{name} has no layer"
+            assert imported <= own, f"{path.name} imports {name}, which lies above it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_library_is_imported_only_where_it_belongs(path: Path) -> None:
+    place = str(path.relative_to(ROOT))
+    for name in imports(path):
+        allowed = ALLOWED.get(name.split(".")[0])
+        assert allowed is None or any(place.startswith(prefix) for prefix in allowed), f"{place} imports {name}"
+        assert not (name.split(".")[0] == "torch" and place in WITHOUT_TORCH), f"{place} imports torch"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_environment_is_read_in_one_place(path: Path) -> None:
+    assert path.name == "config.py" or "environ" not in path.read_text()
