@@ -4,16 +4,19 @@ PYTHON   ?= python3.11
 PORT     ?= 3000
 MODEL    ?= Salesforce/blip2-opt-2.7b
 PIP_ARGS ?=
+BACKEND  ?= docker
 BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve test test-slow lint clean
+.PHONY: help install demo serve test test-slow lint bento image measure-load clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
 	@echo "make serve   serve MODEL=$(MODEL)"
 	@echo "make test    lint, types and tests"
+	@echo "make bento   pack it into a Bento"
+	@echo "make image   make an OCI image of the latest Bento (needs Docker; BACKEND=podman, buildah, ...)"
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
@@ -38,7 +41,17 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
 
-# Needs Debian's chromium, buildah and debootstrap; installs them where it may.
+bento: install
+	$(BIN)/bentoml build
+
+image: bento
+	$(BIN)/bentoml containerize blip2:latest --backend $(BACKEND)
+
+# Needs 8 GB of disk and 16 GB of memory, and minutes.
+measure-load: install
+	$(BIN)/python -m scripts.measure_load
+
+# Needs Debian's chromium, buildah, debootstrap and bubblewrap; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow
