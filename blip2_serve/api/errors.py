@@ -124,7 +124,7 @@ def _rewritten(scope: Scope, status: int, body: bytes) -> bytes:
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{method} is not answered at {path}: / lists what is."
     else:
-        message = _foreign_message(body) or phrase
+        message = f"{(_foreign_message(body) or phrase).rstrip('.')}."
     kind = "invalid_request_error" if status < 500 else "server_error"
     return json.dumps(error_body(message, kind, None, phrase.lower().replace(" ", "_"))).encode()
 
