@@ -56,8 +56,6 @@ def test_a_refusal_reaches_the_caller_with_its_message(client: bentoml.SyncHTTPC
         client.generate(img=picture, num_beams=17)
 
 
-# BentoML's asynchronous client leaves its temporary folder to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_the_asynchronous_client_keeps_many_requests_in_the_air(server: Server, picture: Path) -> None:
     async def ask() -> list[str]:
         async with bentoml.AsyncHTTPClient(server.url) as client:
