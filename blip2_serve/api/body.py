@@ -74,7 +74,10 @@ async def _multipart_values(request: Request) -> dict[str, object]:
     except (MultiPartException, FormParserError, UnicodeError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise InvalidField(f"The multipart form cannot be read ({reason}): check its boundary.") from None
-    return _form_values([(name, await _part_value(name, part)) for name, part in form.multi_items()])
+    try:
+        return _form_values([(name, await _part_value(name, part)) for name, part in form.multi_items()])
+    finally:
+        await form.close()
 
 
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
