@@ -36,8 +36,8 @@ class Blip2:
         self._tasks = Tasks(loaded, settings)
         self._tasks.warm_up()
 
-    @staticmethod
     @bentoml.on_deployment
+    @staticmethod
     def check() -> None:
         """End the whole process with one line where the settings or the weights are no good."""
         try:

@@ -74,9 +74,10 @@ class ErrorShape:
             await error_response(error)(scope, receive, send)
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            if reply.started:
-                raise
-            await _unexpected()(scope, receive, send)
+            if reply.passing:
+                raise  # half an answer is out: only a broken connection can say that the rest is missing
+            if not reply.released:
+                await _unexpected()(scope, receive, send)
 
 
 class _HeldErrors:
@@ -87,13 +88,14 @@ class _HeldErrors:
         self._send = send
         self._held: Message | None = None
         self._body = bytearray()
-        self.started = False
+        self.passing = False
+        self.released = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self._held = message
         elif self._held is None:
-            self.started = True
+            self.passing = True
             await self._send(message)
         elif message["type"] == "http.response.body":
             self._body += message.get("body", b"")[:_MAX_ERROR_BYTES]
@@ -101,7 +103,7 @@ class _HeldErrors:
                 await self._release(self._held)
 
     async def _release(self, start: Message) -> None:
-        self.started = True
+        self.released = True
         body = bytes(self._body)
         if not _in_our_shape(body):
             body = _rewritten(self._scope, start["status"], body)
@@ -124,7 +126,7 @@ def _rewritten(scope: Scope, status: int, body: bytes) -> bytes:
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{method} is not answered at {path}: / lists what is."
     else:
-        message = _foreign_message(body) or phrase
+        message = f"{(_foreign_message(body) or phrase).rstrip('.')}."
     kind = "invalid_request_error" if status < 500 else "server_error"
     return json.dumps(error_body(message, kind, None, phrase.lower().replace(" ", "_"))).encode()
 

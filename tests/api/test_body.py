@@ -1,0 +1,100 @@
+"""Bodies become plain values, one reading for all three kinds."""
+
+import asyncio
+import base64
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from blip2_serve.api.body import decode_inline_image, read_body
+from blip2_serve.errors import InvalidField, InvalidImage, UnsupportedBody
+
+
+def read(content_type: str, body: bytes, *, cut: bool = False) -> dict[str, object]:
+    """Parse a body that arrives in chunks of seven bytes; `cut` loses the connection half way."""
+    chunks = [body[start : start + 7] for start in range(0, len(body), 7)] or [b""]
+
+    async def receive() -> Message:
+        if cut and len(chunks) == 1:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
+    return asyncio.run(read_body(Request(scope, receive)))
+
+
+def form(*parts: tuple[str, bytes]) -> bytes:
+    """A multipart body with boundary `b`; `head` is what follows `form-data; `."""
+    encoded = [
+        b"--b\r\ncontent-disposition: form-data; " + head.encode() + b"\r\n\r\n" + content + b"\r\n"
+        for head, content in parts
+    ]
+    return b"".join(encoded) + b"--b--\r\n"
+
+
+MULTIPART = "multipart/form-data; boundary=b"
+PICTURE = ('name="img"; filename="a.jpg"', b"\xff\xd8 bytes")
+
+
+def test_a_file_part_is_bytes_and_a_text_part_is_text() -> None:
+    assert read(MULTIPART, form(PICTURE, ('name="txt"', b"hi"))) == {"img": b"\xff\xd8 bytes", "txt": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        (b'"hi"', "hi"),
+        (b"hi", "hi"),
+        (b"42", "42"),
+        (b"[1]", "[1]"),
+        (b'"a', '"a'),
+        (b'"\\u00e9"', "é"),
+        (b'"a"b"', '"a"b"'),
+    ],
+)
+def test_text_may_come_raw_or_as_a_json_string(sent: bytes, meant: str) -> None:
+    assert read(MULTIPART, form(('name="txt"', sent))) == {"txt": meant}
+
+
+@pytest.mark.parametrize("sent", [b"null", b"", b'""'])
+def test_an_empty_text_is_not_given(sent: bytes) -> None:
+    assert read(MULTIPART, form(('name="txt"', sent))) == {}
+
+
+def test_urlencoded_text_is_taken_as_it_is() -> None:
+    body = b"txt=a%20%22b%22&img=" + base64.b64encode(b"xyz").replace(b"=", b"%3D")
+    assert read("application/x-www-form-urlencoded", body) == {"txt": 'a "b"', "img": b"xyz"}
+
+
+def test_json_keeps_its_types() -> None:
+    body = b'{"img": "eHl6", "txt": "null", "seed": 3, "context": [["a", "b"]], "top_p": null}'
+    expected = {"img": b"xyz", "txt": "null", "seed": 3, "context": [["a", "b"]]}
+    assert read("application/json; charset=utf-8", body) == expected
+
+
+def test_a_lost_connection_is_said_to_be_one() -> None:
+    with pytest.raises(InvalidField, match="ended before its end"):
+        read(MULTIPART, form(PICTURE), cut=True)
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/mixed"])
+def test_other_kinds_of_body_are_refused(kind: str) -> None:
+    with pytest.raises(UnsupportedBody):
+        read(kind, b"x")
+
+
+@pytest.mark.parametrize("text", ["eHl6", "eH\nl6 ", "data:image/png;base64,eHl6", "DATA:;base64,eHl6"])
+def test_inline_pictures_are_base64(text: str) -> None:
+    assert decode_inline_image(text) == b"xyz"
+
+
+@pytest.mark.parametrize("text", ["http://x/a", " ftp://x", "data:image/png,xyz", "e*", "eHl", 7, None, {"a": 1}])
+def test_inline_pictures_are_nothing_else(text: object) -> None:
+    with pytest.raises(InvalidImage, match="base64"):
+        decode_inline_image(text)
+
+
+def test_a_large_body_is_parsed_too() -> None:
+    picture = base64.b64encode(b"x" * 100_000)
+    assert read("application/json", b'{"img": "' + picture + b'"}') == {"img": b"x" * 100_000}

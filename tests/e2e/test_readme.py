@@ -1,0 +1,64 @@
+"""Every command of the README is run against the demo checkpoint and prints what the README says."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from readme import README, Example, examples
+from serving import ROOT, Server, serve
+
+from blip2_serve.config import Settings
+
+STARTED_ELSEWHERE = {
+    "make demo\n": "tests/e2e/test_make_demo.py",
+    "make test\n": "this very run",
+}
+CALLS = [example for example in examples() if example.code not in STARTED_ELSEWHERE]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("example", CALLS, ids=lambda example: example.code.splitlines()[-1][:60])
+def test_the_example_prints_what_the_readme_says(example: Example, demo: Server) -> None:
+    printed = run(example, demo).strip()
+    assert printed
+    if example.prints is not None:
+        assert printed == example.prints.strip()
+
+
+def run(example: Example, demo: Server) -> str:
+    code = example.code.replace("http://localhost:3000", demo.url).replace("localhost:3000", demo.url)
+    interpreter = ["bash", "-euo", "pipefail", "-c"] if example.language == "bash" else [sys.executable, "-c"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [*interpreter, code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_two_commands_lead() -> None:
+    commands = [example.code for example in examples()]
+    assert commands.index("make demo\n") == 0
+    assert "make test\n" in commands
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text())
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    text = Path(README).read_text()
+    for name in Settings.model_fields:
+        assert f"`BLIP2_{name.upper()}`" in text
