@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from demo import ANSWER, CAPTION, FOLLOW_UP, PICTURE, PREFIX, QUESTION
+from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -112,9 +112,9 @@ def test_an_answer_with_a_number_typed_in(browser: webdriver.Chrome, demo_server
 
 def test_a_conversation_with_an_earlier_turn(browser: webdriver.Chrome, demo_server: Server) -> None:
     page = TryItOut(browser, demo_server.url, "/chat")
-    page.add_turn(QUESTION, ANSWER)
-    page.fill("txt", FOLLOW_UP.question)
-    assert page.execute() == ("200", FOLLOW_UP.answer)
+    page.add_turn(*TURN)
+    page.fill("txt", FOLLOW_UP)
+    assert page.execute() == ("200", FOLLOW_UP_ANSWER)
 
 
 def test_a_refusal_is_shown_with_the_field_it_names(browser: webdriver.Chrome, demo_server: Server) -> None:
