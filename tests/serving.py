@@ -26,9 +26,7 @@ class Server:
 
 
 @contextmanager
-def serve(
-    home: Path, settings: Mapping[str, str], target: str = "service:Blip2", cwd: Path = ROOT
-) -> Iterator[Server]:
+def serve(home: Path, settings: Mapping[str, str], target: str = "service:Blip2", cwd: Path = ROOT) -> Iterator[Server]:
     """`bentoml serve` with `settings` as its environment; `home` takes its log and its BENTOML_HOME."""
     port, log = free_port(), home / "server.log"
     with log.open("wb") as output:
