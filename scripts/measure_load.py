@@ -90,6 +90,7 @@ class PeakRssAnon(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak_bytes = 0
+        self.peak_with_mapped_files_bytes = 0
 
     def run(self) -> None:
         """Sample until the process ends."""
@@ -100,8 +101,10 @@ class PeakRssAnon(threading.Thread):
     def sample(self) -> int:
         """The figure of this moment, in bytes."""
         lines = Path("/proc/self/status").read_text().splitlines()
-        rss_anon = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+        fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        rss_anon = int(fields["RssAnon"].split()[0]) * 1024
         self.peak_bytes = max(self.peak_bytes, rss_anon)
+        self.peak_with_mapped_files_bytes = int(fields["VmHWM"].split()[0]) * 1024
         return rss_anon
 
 
@@ -118,6 +121,7 @@ def load_and_caption(folder: Path) -> dict[str, Any]:
     watch.sample()
     return {
         "peak_rss_anon_bytes": watch.peak_bytes,
+        "peak_rss_with_mapped_files_bytes": watch.peak_with_mapped_files_bytes,
         "rss_anon_before_bytes": imported,
         "rss_anon_loaded_bytes": after_load,
         "load_s": round(load_s, 1),
