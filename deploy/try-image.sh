@@ -9,6 +9,7 @@
 # During the build, and only then, pip and uv see what the host's see: PIP_* and UV_* variables, pip's find-links
 # folder and SSL_CERT_FILE.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 
@@ -16,7 +17,8 @@ tag=${1:-blip2:latest}
 picture=${2:-demo.jpeg}
 base=docker.io/library/python:3.11-slim
 work=$(mktemp --directory)
-store=(--root "$work/images" --runroot "$work/run" --storage-driver "${STORAGE_DRIVER:-overlay}")
+store=(--root "$work/images" --runroot "$work/run" --storage-driver overlay)
+buildah "${store[@]}" info >/dev/null 2>&1 || store[5]=vfs # slower; where the disk under $work cannot hold overlays
 
 server=
 clean_up() {
