@@ -4,50 +4,31 @@ The loop knows no lock: other threads put messages into its inbox, and are told 
 gave with their request. `step` may be called without the thread, which is how the tests drive it.
 """
 
-import heapq
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 
 from blip2_serve.engine.backends import Backend
 from blip2_serve.engine.image_cache import ImageCache
-from blip2_serve.engine.kv_cache import CELLS_PER_ROW
-from blip2_serve.engine.request import Event, Failed, Finished, Request, Timings
-from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES, RowBooks, shape_for
+from blip2_serve.engine.intake import make_books, make_sequence
+from blip2_serve.engine.request import Event, Failed, Finished, Request, Stats, Timings
 from blip2_serve.engine.runner import EncodeImages, Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import Sequence
 from blip2_serve.engine.stopping import BeamRows, Decode, IndependentRows
 from blip2_serve.engine.vision_batcher import VisionBatcher
 from blip2_serve.engine.watchdog import Watchdog
-from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure, PromptTooLong
+from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure
 
 log = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
 MAX_PREFILL_TOKENS = 4096
 IDLE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """A snapshot: requests that wait and run, rows in use and in all, and totals since the start."""
-
-    num_waiting: int
-    num_running: int
-    num_rows: int
-    max_rows: int
-    num_steps: int
-    num_row_steps: int
-    num_images_encoded: int
-    image_cache_hits: int
-    image_cache_misses: int
-    image_cache_bytes: int
 
 
 class Engine:
@@ -69,8 +50,7 @@ class Engine:
         max_images_per_step: int = 4,
         step_timeout_s: float = 120.0,
     ) -> None:
-        largest = PREFIX_CLASSES[-1] + min(max_rows, 16) * TAIL_CLASSES[-1]
-        self._books = RowBooks(max_rows, max(max_rows * CELLS_PER_ROW, largest))
+        self._books = make_books(max_rows)
         self._backend = backend
         self._decode_ids = decode
         self._runner = Runner(backend, encode_images, self._books)
@@ -82,7 +62,6 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._image_rows: dict[Sequence, torch.Tensor] = {}
         self._running: dict[Sequence, IndependentRows | BeamRows] = {}
-        self._deadlines: list[tuple[float, int]] = []
         self._num_steps = self._num_row_steps = self._num_images = 0
 
         self._lock = threading.Lock()
@@ -101,7 +80,7 @@ class Engine:
 
         Raises PromptTooLong for what never fits, Busy when the queue is full, EngineDead when the loop has stopped.
         """
-        sequence = self._sequence_for(request)
+        sequence = make_sequence(request, self._backend, self._books)
         with self._lock:
             if self._death is not None:
                 raise EngineDead(self._death)
@@ -181,15 +160,13 @@ class Engine:
         while self._inbox:
             message = self._inbox.popleft()
             if isinstance(message, int):
-                self._leave(self._known([message]))
+                self._leave([self._sequences[message]] if message in self._sequences else [])
             elif message.request.request_id in self._sinks:
                 self._take_in(message)
 
     def _take_in(self, sequence: Sequence) -> None:
         request = sequence.request
         self._sequences[request.request_id] = sequence
-        if request.deadline is not None:
-            heapq.heappush(self._deadlines, (request.deadline, request.request_id))
         rows = self._image_cache.get(request.image.key)
         if rows is None:
             self._vision.add(sequence)
@@ -198,10 +175,8 @@ class Engine:
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, request_id = heapq.heappop(self._deadlines)
-            for sequence in self._known([request_id]):
-                self._fail(sequence, DeadlineExceeded("the request did not finish within its deadline"))
+        for sequence in [each for each in self._sequences.values() if each.deadline <= now]:
+            self._fail(sequence, DeadlineExceeded("the request did not finish within its deadline"))
 
     def _encode_images(self) -> None:
         """One micro-batch at most: those who decode wait for no more than that."""
@@ -264,7 +239,7 @@ class Engine:
 
     def _fail_all(self, failures: Failures) -> None:
         for sequence, cause in failures.items():
-            log.error("request %d failed", sequence.request.request_id, exc_info=cause)
+            log.error("request %d failed: %r", sequence.request.request_id, cause)
             self._fail(sequence, EngineFailure("the model failed on this request; it may work when tried again"))
 
     def _fail(self, sequence: Sequence, error: Blip2Error) -> None:
@@ -284,29 +259,6 @@ class Engine:
         self._runner.retire(running)
 
     # ---- helpers of both
-
-    def _known(self, request_ids: Iterable[int]) -> list[Sequence]:
-        return [self._sequences[request_id] for request_id in request_ids if request_id in self._sequences]
-
-    def _sequence_for(self, request: Request) -> Sequence:
-        backend, prompt_ids = self._backend, request.prompt_ids
-        num_prefix = backend.num_prefix(prompt_ids)
-        max_new_tokens = request.options.max_new_tokens
-        try:
-            shape = shape_for(num_prefix, request.num_rows, max_new_tokens, request.uses_beams)
-            self._books.check_fits(shape)
-            if num_prefix + max_new_tokens > backend.max_length:
-                raise ValueError(f"the context is {backend.max_length} tokens")
-        except ValueError as error:
-            raise PromptTooLong(f"the prompt and {max_new_tokens} new tokens do not fit: {error}") from error
-        return Sequence(
-            request,
-            shape=shape,
-            num_prefix=num_prefix,
-            seed_id=backend.seed_id(prompt_ids),
-            seen_ids=backend.seen_ids(prompt_ids),
-            arrived=time.monotonic(),
-        )
 
     def _rows_of(self, sequence: Sequence) -> IndependentRows | BeamRows:
         ends = self._runner.ends.ids

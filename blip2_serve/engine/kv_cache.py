@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from blip2_serve.options import MAX_NUM_BEAMS
+
 CELLS_PER_ROW = 128
 MAX_ROWS = 256
 
@@ -34,8 +36,8 @@ class CacheGeometry:
 
 
 def rows_that_fit(geometry: CacheGeometry, free_bytes: int) -> int:
-    """Rows for which `free_bytes` hold CELLS_PER_ROW cells each; at most MAX_ROWS, at least 1."""
-    return max(1, min(MAX_ROWS, free_bytes // (geometry.cell_bytes * CELLS_PER_ROW)))
+    """Rows for which `free_bytes` hold CELLS_PER_ROW cells each; at most MAX_ROWS, at least one request's beams."""
+    return max(MAX_NUM_BEAMS, min(MAX_ROWS, free_bytes // (geometry.cell_bytes * CELLS_PER_ROW)))
 
 
 class KVCache:

@@ -123,3 +123,19 @@ class Failed:
 
 
 Event = Delta | Finished | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot: requests that wait and run, rows in use and in all, and totals since the start."""
+
+    num_waiting: int
+    num_running: int
+    num_rows: int
+    max_rows: int
+    num_steps: int
+    num_row_steps: int
+    num_images_encoded: int
+    image_cache_hits: int
+    image_cache_misses: int
+    image_cache_bytes: int

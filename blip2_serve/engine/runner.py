@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -52,18 +53,17 @@ class Runner:
 
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
         """Image rows (query tokens, width) of each image, or what went wrong with it."""
-        try:
-            rows = self.encode_images([image.pixels for image in images])
-        except Exception as error:
-            if len(images) == 1:
-                self._count_failure(error)
-                return {images[0]: error}
-            log.warning("encoding %d images failed, trying halves: %s", len(images), error)
-            middle = len(images) // 2
-            return self.encode(images[:middle]) | self.encode(images[middle:])
-        self._failures_in_a_row = 0
-        # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
-        return {image: row.clone() for image, row in zip(images, rows, strict=True)}
+        rows: list[torch.Tensor] = []
+        error = _attempt(lambda: rows.extend(self.encode_images([image.pixels for image in images])))
+        if error is None:
+            self._failures_in_a_row = 0
+            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
+            return {image: row.clone() for image, row in zip(images, rows, strict=True)}
+        if len(images) == 1:
+            self._count_failure(error)
+            return {images[0]: error}
+        middle = len(images) // 2
+        return self.encode(images[:middle]) | self.encode(images[middle:])
 
     def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> Failures:
         """Prefills sequences whose slots are booked; the values are their image rows."""
@@ -121,27 +121,23 @@ class Runner:
         for shape in pools.keys() - self.groups.keys():
             self.groups[shape] = Group(shape, self.backend.geometry)
         for shape, group in sorted(self.groups.items(), key=lambda item: pools[item[0]].slots - item[1].slots):
-            try:
-                group.resize(pools[shape].slots)
-            except Exception as error:
-                log.warning("no memory for %d slots of %s: %s", pools[shape].slots, shape, error)
+            error = _attempt(partial(group.resize, pools[shape].slots))
+            if error is not None:
                 self.books.correct(shape, group.slots)
                 failures |= dict.fromkeys(starting.pop(shape, []), error)
         return failures
 
     def _in_halves(self, spans: list[Span], run: Callable[[list[Span]], None]) -> Failures:
         """Runs all spans at once, or else in halves; returns the sequences that failed alone."""
-        try:
-            run(spans)
-        except Exception as error:
-            parts = _halves(spans)
-            if not parts:
-                self._count_failure(error)
-                return {spans[0].sequences[0]: error}
-            log.warning("a batch of %d failed, trying halves: %s", sum(map(len, spans)), error)
-            return self._in_halves(parts[0], run) | self._in_halves(parts[1], run)
-        self._failures_in_a_row = 0
-        return {}
+        error = _attempt(lambda: run(spans))
+        if error is None:
+            self._failures_in_a_row = 0
+            return {}
+        parts = _halves(spans)
+        if parts is None:
+            self._count_failure(error)
+            return {spans[0].sequences[0]: error}
+        return self._in_halves(parts[0], run) | self._in_halves(parts[1], run)
 
     def _count_failure(self, error: Exception) -> None:
         """One request that fails is its own fault, many in a row are not; being out of memory may pass."""
@@ -150,6 +146,16 @@ class Runner:
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise DeviceLost(f"{self._failures_in_a_row} requests in a row failed") from error
+
+
+def _attempt(run: Callable[[], None]) -> Exception | None:
+    """What `run` raised, without its traceback: that would hold the memory which the next attempt needs."""
+    try:
+        run()
+    except Exception as error:
+        log.warning("a batch failed", exc_info=error)
+        return error.with_traceback(None)
+    return None
 
 
 def is_out_of_memory(error: Exception) -> bool:

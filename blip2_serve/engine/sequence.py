@@ -1,5 +1,6 @@
 """A running request: where it stands, and what its rows have said so far. No torch."""
 
+import math
 import random
 
 from blip2_serve.engine.request import Request
@@ -25,6 +26,7 @@ class Sequence:
     ) -> None:
         self.request = request
         self.options = request.options
+        self.deadline = math.inf if request.deadline is None else request.deadline
         self.shape = shape
         self.num_prefix = num_prefix
         self.seed_id = seed_id

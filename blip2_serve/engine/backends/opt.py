@@ -72,7 +72,7 @@ class OptBackend:
 
     def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
         tokens = join([step.tokens.view(-1) for step in steps])
-        positions = join([step.positions.repeat_interleave(step.shape.num_rows) for step in steps])
+        positions = join([step.positions[:, None].expand(step.tokens.shape).reshape(-1) for step in steps])
 
         def attend_to_blocks(layer: int, states: torch.Tensor) -> torch.Tensor:
             parts = zip(steps, states.split_with_sizes([step.num_rows for step in steps]), strict=True)
