@@ -1,6 +1,7 @@
 """How to decode one request: transformers' option names, semantics and bounds, in one frozen object."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 MAX_NEW_TOKENS = 256
 MAX_NUM_BEAMS = 16
@@ -24,3 +25,5 @@ class DecodingOptions:
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     seed: int | None = None
+    num_return_sequences: int = 1
+    early_stopping: bool | Literal["never"] = False

@@ -1,0 +1,95 @@
+"""What the engine asks of a language model, and the attention that both families share."""
+
+from collections.abc import Sequence as SequenceOf
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from blip2_serve.engine.group import Span, Step
+from blip2_serve.engine.kv_cache import CacheGeometry
+
+
+class Backend(Protocol):
+    """A BLIP-2 language model that fills prefixes and decodes rows of many requests at different places.
+
+    `max_length` bounds prefix + new tokens. `image_rows` are (query tokens, width) each, in the compute dtype.
+    """
+
+    geometry: CacheGeometry
+    vocab_size: int
+    end_ids: tuple[int, ...]
+    max_length: int
+
+    def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
+        """Cells of the prefix of a request with this prompt."""
+        ...
+
+    def seed_id(self, prompt_ids: tuple[int, ...]) -> int:
+        """The token that the first decode step feeds."""
+        ...
+
+    def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """What transformers' logits processors see before the first new token."""
+        ...
+
+    def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
+        """Computes the prefixes of a span and stores them in its blocks."""
+        ...
+
+    def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
+        """Feeds one token to every row of `steps`; returns logits (all rows, vocab) float32."""
+        ...
+
+
+Weights = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def fuse(linears: SequenceOf[Any]) -> Weights:
+    """One linear layer out of several with the same input; theirs become views of it, so memory is not taken twice.
+
+    Returns weight (sum of outputs, inputs) and bias or None.
+    """
+    weight = torch.cat([linear.weight.data for linear in linears])
+    bias = None if linears[0].bias is None else torch.cat([linear.bias.data for linear in linears])
+    start = 0
+    for linear in linears:
+        stop = start + len(linear.weight)
+        linear.weight.data = weight[start:stop]
+        if bias is not None:
+            linear.bias.data = bias[start:stop]
+        start = stop
+    return weight, bias
+
+
+def weights_of(module: Any) -> Weights:
+    """Weight and bias of a linear layer or a norm; None where it has none."""
+    bias = module.bias
+    return module.weight.data, None if bias is None else bias.data
+
+
+def attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Every row of n blocks looks at its block.
+
+    query (n * rows, heads * head_dim); keys, values (n, heads, cells, head_dim); mask (n, 1 or heads, 1 or rows,
+    cells), bool or additive. Returns (n * rows, heads * head_dim).
+    """
+    num_blocks, num_heads, _, head_dim = keys.shape
+    by_head = query.view(num_blocks, -1, num_heads, head_dim).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(by_head, keys, values, attn_mask=mask, scale=scale)
+    return mixed.transpose(1, 2).reshape(query.shape)
+
+
+def join(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of several groups as one; a single group is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def end_ids_of(language_model: Any) -> tuple[int, ...]:
+    """The end tokens that `generate` uses: those of the language model's own generation_config."""
+    ids = language_model.generation_config.eos_token_id
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)

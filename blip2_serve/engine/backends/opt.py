@@ -1,0 +1,147 @@
+"""OPT, decoder-only: the prefix is image rows and prompt, and it is part of every row's attention.
+
+The layers are written out here, on the weights of transformers' modules (5.23, models/opt/modeling_opt.py): its
+decoder takes one place per batch row, and ours has rows at different places whose past is a tree. All variants that
+transformers knows work: norms before or after, projected embeddings, no biases, no final norm.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from blip2_serve.engine.backends.base import attend, end_ids_of, fuse, join, weights_of
+from blip2_serve.engine.group import Span, Step
+from blip2_serve.engine.kv_cache import CacheGeometry
+from blip2_serve.engine.sequence import Sequence
+
+Attend = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+class OptBackend:
+    """Decodes with an `OPTForCausalLM` whose first `num_query_tokens` positions are image rows."""
+
+    def __init__(self, language_model: Any, *, image_token_id: int, num_query_tokens: int) -> None:
+        decoder, config = language_model.model.decoder, language_model.config
+        weight = decoder.embed_tokens.weight
+        self.vocab_size: int = language_model.lm_head.weight.shape[0]
+        self.end_ids = end_ids_of(language_model)
+        self.max_length: int = config.max_position_embeddings
+        self.geometry = CacheGeometry(
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            head_dim=config.hidden_size // config.num_attention_heads,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+        self._image_ids = (image_token_id,) * num_query_tokens
+        self._embeddings = weight.data
+        self._positions: torch.Tensor = decoder.embed_positions.weight.data[decoder.embed_positions.offset :]
+        self._project_in = None if decoder.project_in is None else decoder.project_in.weight.data
+        self._project_out = None if decoder.project_out is None else decoder.project_out.weight.data
+        self._final_norm = None if decoder.final_layer_norm is None else _norm(decoder.final_layer_norm)
+        self._head = language_model.lm_head.weight.data
+        self._layers = [_Layer(layer) for layer in decoder.layers]
+        self._width: int = config.hidden_size
+        self._scale = self.geometry.head_dim**-0.5
+
+    def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
+        return len(self._image_ids) + len(prompt_ids) - 1
+
+    def seed_id(self, prompt_ids: tuple[int, ...]) -> int:
+        return prompt_ids[-1]
+
+    def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+        return self._image_ids + prompt_ids
+
+    def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
+        """Stores the prefixes: all of image rows and prompt but its last token, which the first step feeds."""
+        hidden = self._embed(self._prefix_embeddings(span.sequences, image_rows))
+
+        def attend_causally(layer: int, states: torch.Tensor) -> torch.Tensor:
+            # Padding is on the right: causal attention never looks at it, and the mask hides its cells later.
+            span.group.cache.write_prefix(layer, span.start, span.stop, states[..., self._width :])
+            heads = states.view(*states.shape[:2], 3, self.geometry.num_heads, -1).permute(2, 0, 3, 1, 4)
+            query, keys, values = heads.unbind()
+            mixed = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=self._scale)
+            return mixed.transpose(1, 2).flatten(2)
+
+        self._run(hidden, attend_causally)
+
+    def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
+        tokens = join([step.tokens.view(-1) for step in steps])
+        positions = join([step.positions[:, None].expand(step.tokens.shape).reshape(-1) for step in steps])
+
+        def attend_to_blocks(layer: int, states: torch.Tensor) -> torch.Tensor:
+            parts = zip(steps, states.split_with_sizes([step.num_rows for step in steps]), strict=True)
+            return join([self._attend_step(step, layer, part) for step, part in parts])
+
+        hidden = self._project(F.embedding(tokens, self._embeddings)) + F.embedding(positions, self._positions)
+        hidden = self._run(hidden, attend_to_blocks)
+        if self._final_norm is not None:
+            hidden = self._final_norm(hidden)
+        if self._project_out is not None:
+            hidden = F.linear(hidden, self._project_out)
+        return F.linear(hidden, self._head).float()
+
+    def _attend_step(self, step: Step, layer: int, states: torch.Tensor) -> torch.Tensor:
+        """states (rows, 3 * width): query, key and value of one span's rows."""
+        step.cache.write(layer, step.cells, states[:, self._width :])
+        keys, values = step.keys_and_values(layer, 0, step.live)
+        return attend(states[:, : self._width], keys, values, step.mask[:, None], self._scale)
+
+    def _run(self, hidden: torch.Tensor, attend: Attend) -> torch.Tensor:
+        for index, layer in enumerate(self._layers):
+            hidden = layer(index, hidden, attend)
+        return hidden
+
+    def _prefix_embeddings(self, sequences: SequenceOf[Sequence], image_rows: SequenceOf[torch.Tensor]) -> torch.Tensor:
+        """(n, longest prefix, embedding width), padded on the right."""
+        longest = max(sequence.num_prefix for sequence in sequences)
+        padding = [0] * longest
+        ids = [(list(sequence.seen_ids[:-1]) + padding)[:longest] for sequence in sequences]
+        embeddings = F.embedding(torch.tensor(ids, device=self._embeddings.device), self._embeddings)
+        # As `masked_scatter` in transformers does it, which matters only where embeddings are projected and narrower
+        # than the image rows: the numbers are taken in order.
+        places = embeddings[:, : len(self._image_ids)]
+        places.copy_(torch.stack(list(image_rows)).flatten(1)[:, : places[0].numel()].view(places.shape))
+        return embeddings
+
+    def _embed(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._project(embeddings) + self._positions[: embeddings.shape[1]]
+
+    def _project(self, embeddings: torch.Tensor) -> torch.Tensor:
+        if self._project_in is not None:
+            embeddings = F.linear(embeddings, self._project_in)
+        return embeddings
+
+
+class _Layer:
+    """One decoder layer: hidden (..., width) -> hidden; `attend` gets (..., 3 * width) and returns (..., width)."""
+
+    def __init__(self, layer: Any) -> None:
+        attention = layer.self_attn
+        self._norms_first: bool = layer.do_layer_norm_before
+        self._inputs = fuse([attention.q_proj, attention.k_proj, attention.v_proj])
+        self._output = weights_of(attention.out_proj)
+        self._up, self._down = weights_of(layer.fc1), weights_of(layer.fc2)
+        self._activation = layer.activation_fn
+        self._attention_norm = _norm(layer.self_attn_layer_norm)
+        self._final_norm = _norm(layer.final_layer_norm)
+
+    def __call__(self, index: int, hidden: torch.Tensor, attend: Attend) -> torch.Tensor:
+        normed = self._attention_norm(hidden) if self._norms_first else hidden
+        hidden = hidden + F.linear(attend(index, F.linear(normed, *self._inputs)), *self._output)
+        if not self._norms_first:
+            hidden = self._attention_norm(hidden)
+        normed = self._final_norm(hidden) if self._norms_first else hidden
+        hidden = hidden + F.linear(self._activation(F.linear(normed, *self._up)), *self._down)
+        return hidden if self._norms_first else self._final_norm(hidden)
+
+
+def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`module` as a plain function: calling a Module costs as much as a small norm itself."""
+    weights: tuple[torch.Tensor | None, torch.Tensor | None] = (module.weight, module.bias)
+    return lambda hidden: F.layer_norm(hidden, module.normalized_shape, *weights, module.eps)

@@ -1,0 +1,191 @@
+"""Flan-T5, encoder-decoder: the prefix is the encoder's output, kept as every layer's cross-attention keys and values.
+
+transformers' encoder is used as it is. Its decoder computes the position bias from one past length for the whole
+batch and cannot have rows at different places, so the decoder step is written out here on the same weights
+(5.23, models/t5/modeling_t5.py).
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from blip2_serve.engine.backends.base import attend, end_ids_of, fuse, join, weights_of
+from blip2_serve.engine.group import Span, Step
+from blip2_serve.engine.kv_cache import CacheGeometry
+from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES
+
+
+class T5Backend:
+    """Decodes with a `T5ForConditionalGeneration` whose encoder reads image rows, then the prompt."""
+
+    def __init__(self, language_model: Any, *, image_token_id: int, num_query_tokens: int) -> None:
+        decoder, config = language_model.decoder, language_model.config
+        weight = language_model.shared.weight
+        self.vocab_size: int = language_model.lm_head.weight.shape[0]
+        self.end_ids = end_ids_of(language_model)
+        self.max_length: int = PREFIX_CLASSES[-1] + TAIL_CLASSES[-1]
+        self.geometry = CacheGeometry(
+            num_layers=config.num_decoder_layers,
+            num_heads=config.num_heads,
+            head_dim=config.d_kv,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+        self._image_ids = (image_token_id,) * num_query_tokens
+        self._start_id: int = config.decoder_start_token_id
+        self._embeddings = weight.data
+        self._encoder = language_model.encoder
+        self._layers = [_Layer(block) for block in decoder.block]
+        self._final_norm = _Norm(decoder.final_layer_norm)
+        self._head = language_model.lm_head.weight.data
+        self._head_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
+        self._bias = _bias_by_distance(decoder.block[0].layer[0].SelfAttention)
+
+    def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
+        return len(self._image_ids) + len(prompt_ids)
+
+    def seed_id(self, prompt_ids: tuple[int, ...]) -> int:
+        return self._start_id
+
+    def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+        return (self._start_id,)
+
+    def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
+        """Encodes the prefixes once and stores what the cross-attentions will read."""
+        embeddings, mask = self._prefix_embeddings(span, image_rows)
+        encoded = self._encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        for index, layer in enumerate(self._layers):
+            span.group.cache.write_prefix(index, span.start, span.stop, layer.cross_states(encoded))
+
+    def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
+        spans = [_DecodeSpan(step, self._bias) for step in steps]
+        sizes = [step.num_rows for step in steps]
+
+        def attend_to_tails(layer: int, states: torch.Tensor) -> torch.Tensor:
+            parts = zip(spans, states.split_with_sizes(sizes), strict=True)
+            return join([span.attend_to_tail(layer, part) for span, part in parts])
+
+        def attend_to_prefixes(layer: int, queries: torch.Tensor) -> torch.Tensor:
+            parts = zip(spans, queries.split_with_sizes(sizes), strict=True)
+            return join([span.attend_to_prefix(layer, part) for span, part in parts])
+
+        hidden = F.embedding(join([step.tokens.view(-1) for step in steps]), self._embeddings)
+        for index, layer in enumerate(self._layers):
+            hidden = layer(index, hidden, attend_to_tails, attend_to_prefixes)
+        hidden = self._final_norm(hidden)
+        if self._head_scale != 1.0:
+            hidden = hidden * self._head_scale
+        return F.linear(hidden, self._head).float()
+
+    def _prefix_embeddings(
+        self, span: Span, image_rows: SequenceOf[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(n, longest prefix, width), padded on the right, and its mask (n, longest prefix); None without padding."""
+        lengths = [sequence.num_prefix for sequence in span.sequences]
+        longest, num_images = max(lengths), len(self._image_ids)
+        prompts = [list(sequence.request.prompt_ids) for sequence in span.sequences]
+        ids = [[0] * num_images + prompt + [0] * (longest - num_images - len(prompt)) for prompt in prompts]
+        device = self._embeddings.device
+        embeddings = F.embedding(torch.tensor(ids, device=device), self._embeddings)
+        embeddings[:, :num_images] = torch.stack(list(image_rows))
+        if min(lengths) == longest:
+            return embeddings, None
+        places = torch.arange(longest, device=device)
+        return embeddings, (places < torch.tensor(lengths, device=device)[:, None]).long()
+
+
+class _DecodeSpan:
+    """One span's step: its self-attention bias and masks, made once and read by all layers."""
+
+    def __init__(self, step: Step, bias: torch.Tensor) -> None:
+        """bias (heads, distance): how much a query likes a key that is `distance` tokens back."""
+        self._step = step
+        prefix, live = step.shape.prefix, step.live
+        times = torch.arange(live - prefix, device=bias.device) // step.shape.num_rows
+        distances = (step.lengths[:, None] - times).clamp(min=0)
+        by_head = bias[:, distances].transpose(0, 1)[:, :, None]
+        self._tail_mask = torch.where(step.mask[:, None, :, prefix:], by_head, -torch.inf)
+        self._prefix_mask = step.mask[:, None, :1, :prefix]
+
+    def attend_to_tail(self, layer: int, states: torch.Tensor) -> torch.Tensor:
+        """states (rows, 3 * width): query, key and value."""
+        step, width = self._step, states.shape[1] // 3
+        step.cache.write(layer, step.cells, states[:, width:])
+        keys, values = step.keys_and_values(layer, step.shape.prefix, step.live)
+        return attend(states[:, :width], keys, values, self._tail_mask, scale=1.0)
+
+    def attend_to_prefix(self, layer: int, queries: torch.Tensor) -> torch.Tensor:
+        """queries (rows, width)."""
+        keys, values = self._step.keys_and_values(layer, 0, self._step.shape.prefix)
+        return attend(queries, keys, values, self._prefix_mask, scale=1.0)
+
+
+Attend = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+class _Layer:
+    """One decoder layer: hidden (rows, d_model) -> hidden; the two attends return (rows, heads * head_dim)."""
+
+    def __init__(self, block: Any) -> None:
+        own, cross, feed = block.layer[0], block.layer[1], block.layer[2]
+        self._own_norm, self._cross_norm, self._feed_norm = (_Norm(part.layer_norm) for part in (own, cross, feed))
+        self._own_inputs = fuse([own.SelfAttention.q, own.SelfAttention.k, own.SelfAttention.v])
+        self._own_output = weights_of(own.SelfAttention.o)
+        self._cross_query = weights_of(cross.EncDecAttention.q)
+        self._cross_inputs = fuse([cross.EncDecAttention.k, cross.EncDecAttention.v])
+        self._cross_output = weights_of(cross.EncDecAttention.o)
+        dense = feed.DenseReluDense
+        self._is_gated = hasattr(dense, "wi_0")
+        self._up = fuse([dense.wi_0, dense.wi_1]) if self._is_gated else weights_of(dense.wi)
+        self._down = weights_of(dense.wo)
+        self._activation = dense.act
+
+    def cross_states(self, encoded: torch.Tensor) -> torch.Tensor:
+        """encoded (n, tokens, d_model) -> keys and values (n, tokens, 2 * width)."""
+        return F.linear(encoded, *self._cross_inputs)
+
+    def __call__(self, index: int, hidden: torch.Tensor, own: Attend, cross: Attend) -> torch.Tensor:
+        states = F.linear(self._own_norm(hidden), *self._own_inputs)
+        hidden = hidden + F.linear(own(index, states), *self._own_output)
+        query = F.linear(self._cross_norm(hidden), *self._cross_query)
+        hidden = hidden + F.linear(cross(index, query), *self._cross_output)
+        # `wo` may be kept in float32 in a model of lower precision.
+        inner = self._feed(self._feed_norm(hidden)).to(self._down[0].dtype)
+        return hidden + F.linear(inner, *self._down)
+
+    def _feed(self, hidden: torch.Tensor) -> torch.Tensor:
+        inner = F.linear(hidden, *self._up)
+        if not self._is_gated:
+            return self._activation(inner)  # type: ignore[no-any-return]
+        gate, linear = inner.chunk(2, dim=-1)
+        return self._activation(gate) * linear  # type: ignore[no-any-return]
+
+
+class _Norm:
+    """T5LayerNorm: no mean, no bias, and the variance in float32 whatever the dtype."""
+
+    def __init__(self, module: Any) -> None:
+        self._weight: torch.Tensor = module.weight.data
+        self._eps: float = module.variance_epsilon
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        variance = hidden.float().pow(2).mean(-1, keepdim=True)
+        hidden = hidden * torch.rsqrt(variance + self._eps)
+        if self._weight.dtype in (torch.float16, torch.bfloat16):
+            hidden = hidden.to(self._weight.dtype)
+        return self._weight * hidden
+
+
+def _bias_by_distance(attention: Any) -> torch.Tensor:
+    """(heads, longest tail): the decoder's relative position bias for keys 0, 1, 2, ... tokens back."""
+    back = torch.arange(TAIL_CLASSES[-1], device=attention.relative_attention_bias.weight.device)
+    buckets = attention._relative_position_bucket(
+        -back,
+        bidirectional=False,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )
+    return attention.relative_attention_bias(buckets).detach().T.contiguous()  # type: ignore[no-any-return]

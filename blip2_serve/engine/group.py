@@ -1,0 +1,171 @@
+"""The running sequences of one shape, and what the device knows about them.
+
+The first `len(sequences)` slots of every tensor are in use: a group decodes as a dense slice, without gathers. A row
+may look at the cells of its own block that the mask shows it: the prefix, and the tail cells of its ancestors. When
+a beam continues another one it takes over that row of the mask; keys and values stay where they are.
+"""
+
+from collections.abc import Collection
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+
+import torch
+
+from blip2_serve.engine.beams import Beams
+from blip2_serve.engine.kv_cache import CacheGeometry, KVCache
+from blip2_serve.engine.processors import LogitsProcessors
+from blip2_serve.engine.rows import BlockShape
+from blip2_serve.engine.sequence import Sequence
+
+LENGTH_STEP = 16
+
+
+class Group:
+    """Sequences that decode side by side, with `slots` slots of room.
+
+    tokens (slots, rows) int64: what the next step feeds; mask (slots, rows, cells) bool: what each row sees.
+    """
+
+    def __init__(self, shape: BlockShape, geometry: CacheGeometry) -> None:
+        self.shape = shape
+        self.sequences: list[Sequence] = []
+        self.cache = KVCache(geometry, shape.cells)
+        self.processors: dict[Sequence, LogitsProcessors] = {}
+        self.slots = 0
+        device = geometry.device
+        self.tokens = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
+        self.mask = torch.zeros((0, shape.num_rows, shape.cells), dtype=torch.bool, device=device)
+        self.beams = Beams.empty(0, shape.num_rows, device) if shape.beams else None
+        self._number_cells()
+
+    def resize(self, slots: int) -> None:
+        """Makes room for exactly `slots` sequences; the live ones stay."""
+        if slots == self.slots:
+            return
+        self.cache.resize(slots)
+        self.tokens = _resized(self.tokens, slots)
+        self.mask = _resized(self.mask, slots)
+        if self.beams is not None:
+            self.beams = self.beams.apply(lambda tensor: _resized(tensor, slots))
+        self.slots = slots
+        self._number_cells()
+
+    def admit(self, sequences: SequenceOf[Sequence]) -> "Span":
+        """Gives the next slots to `sequences`, in their initial state; their prefix is not computed yet."""
+        start = len(self.sequences)
+        self.sequences.extend(sequences)
+        span = Span(self, start, len(self.sequences))
+        device = self.tokens.device
+        seeds = torch.tensor([sequence.seed_id for sequence in sequences], device=device)
+        lengths = torch.tensor([sequence.num_prefix for sequence in sequences], device=device)
+        prefix = torch.arange(self.shape.prefix, device=device)
+        self.tokens[start : span.stop] = seeds[:, None]
+        self.mask[start : span.stop] = False
+        self.mask[start : span.stop, :, : self.shape.prefix] = (prefix < lengths[:, None])[:, None]
+        if self.beams is not None:
+            self.beams.view(start, span.stop).reset()
+        for sequence in sequences:
+            if LogitsProcessors.needed(sequence):
+                self.processors[sequence] = LogitsProcessors(sequence, device)
+        return span
+
+    def retire(self, gone: Collection[Sequence]) -> None:
+        """Drops sequences; the last ones move into the holes."""
+        holes = [slot for slot, sequence in enumerate(self.sequences) if sequence in gone]
+        num_left = len(self.sequences) - len(holes)
+        sources = [slot for slot in range(num_left, len(self.sequences)) if slot not in holes]
+        targets = [slot for slot in holes if slot < num_left]
+        for sequence in gone:
+            self.processors.pop(sequence, None)
+        for source, target in zip(sources, targets, strict=True):
+            self.sequences[target] = self.sequences[source]
+        del self.sequences[num_left:]
+        if sources:
+            self._move(sources, targets)
+
+    def continue_rows(self, span: "Span", parents: torch.Tensor) -> None:
+        """Row r of each sequence becomes the continuation of row parents[r]: it sees what that row saw."""
+        seen = self.mask[span.start : span.stop, :, self.shape.prefix :]
+        seen.copy_(seen.gather(1, parents[:, :, None].expand(seen.shape)))
+
+    def _move(self, sources: list[int], targets: list[int]) -> None:
+        self.cache.move(sources, targets)
+        self.tokens[targets] = self.tokens[sources]
+        self.mask[targets] = self.mask[sources]
+        if self.beams is not None:
+            for tensor in self.beams.tensors():
+                tensor[targets] = tensor[sources]
+
+    def _number_cells(self) -> None:
+        """Per slot and row: its first tail cell, counted over the pool, and how much further its mask bit lies."""
+        shape = self.shape
+        slot = torch.arange(self.slots, device=self.tokens.device)[:, None]
+        row = torch.arange(shape.num_rows, device=self.tokens.device)
+        self.first_cells = slot * shape.cells + shape.prefix + row
+        self.mask_shift = (slot * (shape.num_rows - 1) + row) * shape.cells
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The slots start to stop of a group: what one call of the backend works on."""
+
+    group: Group
+    start: int
+    stop: int
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        return self.group.sequences[self.start : self.stop]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def halves(self) -> tuple["Span", "Span"]:
+        middle = (self.start + self.stop) // 2
+        return Span(self.group, self.start, middle), Span(self.group, middle, self.stop)
+
+
+class Step:
+    """One decode step of a span, with everything the backend needs to know about it as tensors.
+
+    tokens (n, rows) int64 are fed; lengths (n,) are the tokens fed before; positions (n,) count from the prefix's
+    first token; cells (n * rows,) are where the new keys and values go. No cell from `live` on is visible.
+    """
+
+    def __init__(self, span: Span) -> None:
+        group, shape = span.group, span.group.shape
+        self.span = span
+        self.shape = shape
+        self.cache = group.cache
+        sequences = span.sequences
+        lengths = [sequence.num_steps for sequence in sequences]
+        starts = [sequence.num_prefix for sequence in sequences]
+        device = group.tokens.device
+        self.lengths, starts_ = torch.tensor([lengths, starts]).to(device, non_blocking=True)
+        self.positions = starts_ + self.lengths
+        self.tokens = group.tokens[span.start : span.stop]
+        cells = group.first_cells[span.start : span.stop] + self.lengths[:, None] * shape.num_rows
+        visible = cells + group.mask_shift[span.start : span.stop]
+        group.mask.view(-1).index_fill_(0, visible.view(-1), True)
+        self.cells = cells.view(-1)
+        self.live = _round_up(shape.prefix + (max(lengths) + 1) * shape.num_rows, shape.cells)
+        self.mask = group.mask[span.start : span.stop, :, : self.live]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.span) * self.shape.num_rows
+
+    def keys_and_values(self, layer: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, heads, last - first, head_dim) each: the cells first to last of every block."""
+        return self.cache.read(layer, self.span.start, self.span.stop, first, last)
+
+
+def _round_up(length: int, limit: int) -> int:
+    return min(limit, -(-length // LENGTH_STEP) * LENGTH_STEP)
+
+
+def _resized(tensor: torch.Tensor, slots: int) -> torch.Tensor:
+    new = tensor.new_zeros((slots, *tensor.shape[1:]))
+    kept = min(slots, len(tensor))
+    new[:kept] = tensor[:kept]
+    return new

@@ -1,0 +1,111 @@
+"""Image rows that were computed before: in memory, and in a folder if there is one.
+
+What is read back is bit by bit what was stored: rows in the compute dtype, under the SHA-256 of the uploaded bytes
+and the checkpoint.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+class ImageCache:
+    """The least recently used rows leave first when `max_bytes` is exceeded; 0 bytes hold nothing."""
+
+    def __init__(self, max_bytes: int, dtype: torch.dtype, folder: "ImageFolder | None" = None) -> None:
+        self.num_bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self._max_bytes = max_bytes
+        self._dtype = dtype
+        self._folder = folder
+        self._rows: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+
+    def get(self, key: bytes) -> torch.Tensor | None:
+        """(query tokens, width) on the CPU or where it was put from; None if it is not here."""
+        rows = self._rows.get(key)
+        if rows is not None:
+            self._rows.move_to_end(key)
+        elif self._folder is not None:
+            rows = self._folder.read(key, self._dtype)
+            if rows is not None:
+                self._keep(key, rows)
+        self.hits += rows is not None
+        self.misses += rows is None
+        return rows
+
+    def put(self, key: bytes, rows: torch.Tensor) -> None:
+        self._keep(key, rows)
+        if self._folder is not None:
+            self._folder.write(key, rows)
+
+    def _keep(self, key: bytes, rows: torch.Tensor) -> None:
+        if key in self._rows:
+            return
+        self._rows[key] = rows
+        self.num_bytes += rows.nbytes
+        while self.num_bytes > self._max_bytes:
+            _, oldest = self._rows.popitem(last=False)
+            self.num_bytes -= oldest.nbytes
+
+
+class ImageFolder:
+    """One file per image: a JSON line (dtype, shape, checksum), then the numbers.
+
+    A file is written under another name and renamed, and checked when it is read: a torn or foreign file is a miss.
+    A disk that does not work makes the cache useless, never the server. Beyond `max_bytes` the oldest files go.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        path.mkdir(parents=True, exist_ok=True)
+        self._num_bytes = sum(file.stat().st_size for file in path.glob("*.rows"))
+
+    def read(self, key: bytes, dtype: torch.dtype) -> torch.Tensor | None:
+        """The rows that were written; None without a whole file of this dtype."""
+        try:
+            header, _, body = self._file(key).read_bytes().partition(b"\n")
+            about = json.loads(header)
+            if about["dtype"] != str(dtype) or about["sha256"] != hashlib.sha256(body).hexdigest():
+                return None
+            return torch.frombuffer(bytearray(body), dtype=dtype).view(about["shape"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            log.warning("image cache: %s cannot be read: %s", self._file(key).name, error)
+            return None
+
+    def write(self, key: bytes, rows: torch.Tensor) -> None:
+        body = rows.contiguous().cpu().view(torch.uint8).numpy().tobytes()
+        about = {"dtype": str(rows.dtype), "shape": list(rows.shape), "sha256": hashlib.sha256(body).hexdigest()}
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._path, delete=False) as file:
+                file.write(json.dumps(about).encode() + b"\n" + body)
+            os.replace(file.name, self._file(key))
+            self._num_bytes += self._file(key).stat().st_size
+            if self._num_bytes > self._max_bytes:
+                self._shrink()
+        except OSError as error:
+            log.warning("image cache: %s cannot be written: %s", self._file(key).name, error)
+
+    def _shrink(self) -> None:
+        """Drops the oldest files until a tenth of the room is free, so that it need not be done for every image."""
+        files = sorted(self._path.glob("*.rows"), key=lambda file: file.stat().st_mtime)
+        self._num_bytes = sum(file.stat().st_size for file in files)
+        for file in files:
+            if self._num_bytes <= self._max_bytes * 0.9:
+                break
+            self._num_bytes -= file.stat().st_size
+            file.unlink()
+
+    def _file(self, key: bytes) -> Path:
+        return self._path / f"{key.hex()}.rows"

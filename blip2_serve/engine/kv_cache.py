@@ -1,0 +1,86 @@
+"""Keys and values of one pool of blocks, and how many of them fit into memory.
+
+A block is laid out token by token: first the prefix, then the tails of all rows, interleaved by time (step t of row r
+is cell `prefix + t * num_rows + r`). No beam's tail is ever copied: every row may look at every cell of its own
+block, and a mask hides those that are not its ancestors (see group.py).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from blip2_serve.options import MAX_NUM_BEAMS
+
+CELLS_PER_ROW = 128
+MAX_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGeometry:
+    """What one cell holds: `num_layers` x (key, value) x `num_heads` x `head_dim` numbers of `dtype`."""
+
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def width(self) -> int:
+        """Numbers per cell and layer."""
+        return 2 * self.num_heads * self.head_dim
+
+    @property
+    def cell_bytes(self) -> int:
+        return self.num_layers * self.width * self.dtype.itemsize
+
+
+def rows_that_fit(geometry: CacheGeometry, free_bytes: int) -> int:
+    """Rows for which `free_bytes` hold CELLS_PER_ROW cells each; at most MAX_ROWS, at least one request's beams."""
+    return max(MAX_NUM_BEAMS, min(MAX_ROWS, free_bytes // (geometry.cell_bytes * CELLS_PER_ROW)))
+
+
+class KVCache:
+    """Keys and values of `slots` blocks with `cells` cells each; one tensor per layer, zero where nothing was written.
+
+    Zeros matter: a masked cell's value is multiplied by a probability of 0, and 0 * NaN is NaN.
+    """
+
+    def __init__(self, geometry: CacheGeometry, cells: int) -> None:
+        self._geometry = geometry
+        self._cells = cells
+        self._layers = [self._zeros(0) for _ in range(geometry.num_layers)]
+
+    def resize(self, slots: int) -> None:
+        """Makes room for `slots` blocks and keeps the first ones; one layer at a time, so little is held twice."""
+        for index, old in enumerate(self._layers):
+            kept = min(slots, len(old))
+            new = self._zeros(slots)
+            new[:kept] = old[:kept]
+            self._layers[index] = new
+
+    def move(self, sources: list[int], targets: list[int]) -> None:
+        """Copies the blocks `sources` over the blocks `targets`."""
+        for layer in self._layers:
+            layer[targets] = layer[sources]
+
+    def write(self, layer: int, cells: torch.Tensor, states: torch.Tensor) -> None:
+        """Stores `states` (rows, width), a key and a value each, at `cells` (rows,), counted over the whole pool."""
+        self._layers[layer].view(-1, self._geometry.width).index_copy_(0, cells, states)
+
+    def write_prefix(self, layer: int, start: int, stop: int, states: torch.Tensor) -> None:
+        """Stores `states` (stop - start, tokens, width) at the beginning of the blocks start to stop."""
+        block = self._layers[layer][start:stop, : states.shape[1]]
+        block.copy_(states.view(block.shape))
+
+    def read(
+        self, layer: int, start: int, stop: int, first_cell: int, last_cell: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (stop - start, heads, last_cell - first_cell, head_dim), as views."""
+        block = self._layers[layer][start:stop, first_cell:last_cell]
+        return block[:, :, 0].transpose(1, 2), block[:, :, 1].transpose(1, 2)
+
+    def _zeros(self, slots: int) -> torch.Tensor:
+        geometry = self._geometry
+        shape = (slots, self._cells, 2, geometry.num_heads, geometry.head_dim)
+        return torch.zeros(shape, dtype=geometry.dtype, device=geometry.device)

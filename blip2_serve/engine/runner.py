@@ -1,0 +1,191 @@
+"""Runs the model on groups of sequences, and keeps a fault with the request that causes it.
+
+Whatever fails in a batch, memory or model, is tried again in halves: only what fails alone is given up. A step
+changes nothing before all of it has succeeded, so running a part again is safe.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from blip2_serve.engine.backends import Backend
+from blip2_serve.engine.beams import EndTokens
+from blip2_serve.engine.group import Group, Span, Step
+from blip2_serve.engine.picking import Picked, pick
+from blip2_serve.engine.request import ImageInput
+from blip2_serve.engine.rows import BlockShape, RowBooks
+from blip2_serve.engine.sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+EncodeImages = Callable[[SequenceOf[bytes]], torch.Tensor]
+MAX_FAILURES_IN_A_ROW = 8
+
+Failures = dict[Sequence, Exception]
+
+
+class DeviceLost(RuntimeError):
+    """Nothing that was tried lately has worked: it is not the requests."""
+
+
+@dataclass
+class Runner:
+    """Everything that lives on the device, and the only code that calls the model."""
+
+    backend: Backend
+    encode_images: EncodeImages
+    books: RowBooks
+    groups: dict[BlockShape, Group] = field(default_factory=dict)
+    _failures_in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        backend = self.backend
+        self.ends = EndTokens.of(backend.end_ids, backend.vocab_size, backend.geometry.device)
+
+    @property
+    def running(self) -> list[Sequence]:
+        return [sequence for group in self.groups.values() for sequence in group.sequences]
+
+    def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
+        """Image rows (query tokens, width) of each image, or what went wrong with it."""
+        rows: list[torch.Tensor] = []
+        error = _attempt(lambda: rows.extend(self.encode_images([image.pixels for image in images])))
+        if error is None:
+            self._failures_in_a_row = 0
+            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
+            return {image: row.clone() for image, row in zip(images, rows, strict=True)}
+        if len(images) == 1:
+            self._count_failure(error)
+            return {images[0]: error}
+        middle = len(images) // 2
+        return self.encode(images[:middle]) | self.encode(images[middle:])
+
+    def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> Failures:
+        """Prefills sequences whose slots are booked; the values are their image rows."""
+        by_shape: dict[BlockShape, list[Sequence]] = defaultdict(list)
+        for sequence in sequences:
+            by_shape[sequence.shape].append(sequence)
+        failures = self._fit_groups(by_shape)
+        spans = [self.groups[shape].admit(members) for shape, members in by_shape.items()]
+
+        def prefill(spans: list[Span]) -> None:
+            for span in spans:
+                self.backend.prefill(span, [sequences[sequence] for sequence in span.sequences])
+
+        return failures | self._in_halves(spans, prefill)
+
+    def step(self) -> tuple[list[tuple[Sequence, list[float]]], Failures]:
+        """One token for every row. Returns each sequence with its numbers, as `Picked.packed` lays them out."""
+        spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
+        picked: list[Picked] = []
+
+        def decode(spans: list[Span]) -> None:
+            steps = [Step(span) for span in spans]
+            logits = self.backend.decode(steps).split_with_sizes([step.num_rows for step in steps])
+            picked.extend([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)])
+
+        failures = self._in_halves(spans, decode)
+        for picks in picked:
+            picks.commit()
+        return _to_host(picked), failures
+
+    def retire(self, gone: Iterable[Sequence]) -> None:
+        """Frees the slots of sequences that were started."""
+        by_shape: dict[BlockShape, set[Sequence]] = defaultdict(set)
+        for sequence in gone:
+            by_shape[sequence.shape].add(sequence)
+            self.books.retire(sequence.shape)
+        for shape, members in by_shape.items():
+            self.groups[shape].retire(members)
+
+    def check_books(self) -> None:
+        """Raises RuntimeError unless ledger and groups agree and free + owned == all."""
+        self.books.check()
+        for shape, pool in self.books.pools.items():
+            group = self.groups.get(shape)
+            live = len(group.sequences) if group else 0
+            if live != pool.live:
+                raise RuntimeError(f"{pool.live} slots of {shape} are booked, {live} are in use")
+
+    def _fit_groups(self, starting: dict[BlockShape, list[Sequence]]) -> Failures:
+        """Makes every group as large as its pool in the books; what shrinks goes first, to make room.
+
+        Where there is no memory for that, the books are corrected, and those who were to start in that group fail.
+        """
+        pools, failures = self.books.pools, Failures()
+        for shape in pools.keys() - self.groups.keys():
+            self.groups[shape] = Group(shape, self.backend.geometry)
+        for shape, group in sorted(self.groups.items(), key=lambda item: pools[item[0]].slots - item[1].slots):
+            error = _attempt(partial(group.resize, pools[shape].slots))
+            if error is not None:
+                self.books.correct(shape, group.slots)
+                failures |= dict.fromkeys(starting.pop(shape, []), error)
+        return failures
+
+    def _in_halves(self, spans: list[Span], run: Callable[[list[Span]], None]) -> Failures:
+        """Runs all spans at once, or else in halves; returns the sequences that failed alone."""
+        error = _attempt(lambda: run(spans))
+        if error is None:
+            self._failures_in_a_row = 0
+            return {}
+        parts = _halves(spans)
+        if parts is None:
+            self._count_failure(error)
+            return {spans[0].sequences[0]: error}
+        return self._in_halves(parts[0], run) | self._in_halves(parts[1], run)
+
+    def _count_failure(self, error: Exception) -> None:
+        """One request that fails is its own fault, many in a row are not; being out of memory may pass."""
+        if is_out_of_memory(error):
+            return
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise DeviceLost(f"{self._failures_in_a_row} requests in a row failed") from error
+
+
+def _attempt(run: Callable[[], None]) -> Exception | None:
+    """What `run` raised, without its traceback: that would hold the memory which the next attempt needs."""
+    try:
+        run()
+    except Exception as error:
+        log.warning("a batch failed", exc_info=error)
+        return error.with_traceback(None)
+    return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it was memory; PyTorch's allocators for CPUs raise plain RuntimeErrors."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def _halves(spans: list[Span]) -> tuple[list[Span], list[Span]] | None:
+    if len(spans) > 1:
+        middle = len(spans) // 2
+        return spans[:middle], spans[middle:]
+    if len(spans[0]) < 2:
+        return None
+    first, second = spans[0].halves()
+    return [first], [second]
+
+
+def _to_host(picked: list[Picked]) -> list[tuple[Sequence, list[float]]]:
+    """All that was picked, in one copy from the device."""
+    if not picked:
+        return []
+    numbers = torch.cat([picks.packed.view(-1) for picks in picked]).tolist()
+    results: list[tuple[Sequence, list[float]]] = []
+    start = 0
+    for picks in picked:
+        width = picks.packed.shape[1]
+        for sequence in picks.span.sequences:
+            results.append((sequence, numbers[start : start + width]))
+            start += width
+    return results

@@ -1,0 +1,61 @@
+"""Who runs next: first come, first served, with a bounded number of exceptions. No torch."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from blip2_serve.engine.rows import RowBooks
+from blip2_serve.engine.sequence import Sequence
+
+MAX_OVERTAKES = 16
+
+
+class Scheduler:
+    """The queue of sequences whose image rows are there and that wait for cache rows.
+
+    Where the head does not fit, smaller sequences behind it may go first, but only MAX_OVERTAKES of them: then
+    everybody waits until the head has its rows. So nothing starves, a sixteen-beam request included.
+    """
+
+    def __init__(self, books: RowBooks, max_prefill_tokens: int) -> None:
+        self._books = books
+        self._max_prefill_tokens = max_prefill_tokens
+        self._queue: deque[Sequence] = deque()
+        self._num_overtakes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter(self._queue)
+
+    def add(self, sequence: Sequence) -> None:
+        self._queue.append(sequence)
+
+    def remove(self, sequence: Sequence) -> bool:
+        """Takes a sequence out of the queue; False if it was not in it."""
+        if sequence not in self._queue:
+            return False
+        if sequence is self._queue[0]:
+            self._num_overtakes = 0
+        self._queue.remove(sequence)
+        return True
+
+    def admit(self) -> list[Sequence]:
+        """Sequences that start now, each with its slot booked: one, or up to `max_prefill_tokens` of prefix."""
+        admitted: list[Sequence] = []
+        if not self._books.free_rows:
+            return admitted
+        budget = self._max_prefill_tokens
+        for sequence in list(self._queue):
+            is_head = sequence is self._queue[0]
+            if admitted and sequence.num_prefix > budget:
+                break
+            if not is_head and self._num_overtakes >= MAX_OVERTAKES:
+                break
+            if not self._books.admit(sequence.shape):
+                continue
+            self._queue.remove(sequence)
+            self._num_overtakes = 0 if is_head else self._num_overtakes + 1
+            admitted.append(sequence)
+            budget -= sequence.num_prefix
+        return admitted

@@ -1,0 +1,118 @@
+"""When a row ends and why, and what is then answered; beams end by `beams.py`'s own rule. No torch."""
+
+from collections.abc import Callable, Set
+
+from blip2_serve.engine.detokenizer import TextStream
+from blip2_serve.engine.request import Completion, Delta, FinishReason
+from blip2_serve.engine.sequence import Sequence
+from blip2_serve.options import DecodingOptions
+
+Decode = Callable[[list[int]], str]
+
+
+def finish_reason(
+    token_id: int, num_new_tokens: int, options: DecodingOptions, end_ids: Set[int]
+) -> FinishReason | None:
+    """Why a row ends with `token_id` as its `num_new_tokens`-th new token; None while it goes on."""
+    if token_id in end_ids:
+        return "stop"
+    return "length" if num_new_tokens >= options.max_new_tokens else None
+
+
+def completion(
+    ids: list[int],
+    logprobs: list[float],
+    reason: FinishReason,
+    *,
+    beam_score: float | None = None,
+    text: str | None = None,
+) -> Completion:
+    """A completion with its `score`: the mean log-probability, end token counted."""
+    return Completion(tuple(ids), tuple(logprobs), sum(logprobs) / len(logprobs), beam_score, reason, text)
+
+
+class IndependentRows:
+    """Greedy and sampled rows: each ends by itself, the request when all have ended."""
+
+    def __init__(self, sequence: Sequence, end_ids: Set[int], decode: Decode) -> None:
+        request = sequence.request
+        self._sequence = sequence
+        self._end_ids = end_ids
+        self._completions: list[Completion | None] = [None] * request.num_rows
+        self._texts: list[TextStream] = []
+        if request.stream or request.stop:
+            self._texts = [TextStream(decode, request.stop) for _ in self._completions]
+
+    @property
+    def done(self) -> bool:
+        return None not in self._completions
+
+    def completions(self) -> tuple[Completion, ...]:
+        """The rows that have ended, in the order of the rows."""
+        return tuple(row for row in self._completions if row is not None)
+
+    def take(self, numbers: list[float]) -> list[Delta]:
+        """Logs one step, k tokens and k log-probabilities; returns what a streaming caller is told about it."""
+        num_rows = len(self._completions)
+        tokens, logprobs = [int(number) for number in numbers[:num_rows]], numbers[num_rows:]
+        self._sequence.record(tokens, logprobs)
+        deltas: list[Delta] = []
+        for row, token in enumerate(tokens):
+            if self._completions[row] is None:
+                text = self._take_token(row, token)
+                if self._sequence.request.stream:
+                    deltas.append(Delta(self._sequence.request.request_id, row, token, logprobs[row], text))
+        return deltas
+
+    def _take_token(self, row: int, token: int) -> str:
+        """Ends the row where it is due; returns the piece of text that the token adds."""
+        sequence = self._sequence
+        reason = finish_reason(token, sequence.num_steps, sequence.options, self._end_ids)
+        piece, text = "", None
+        if self._texts:
+            stream = self._texts[row]
+            piece = stream.push(token, is_end=token in self._end_ids, is_last=reason is not None)
+            reason, text = "stop" if stream.stopped else reason, stream.text
+        if reason is not None:
+            ids, logprobs = sequence.path(row, sequence.num_steps)
+            self._completions[row] = completion(ids, logprobs, reason, text=text)
+        return piece
+
+
+class BeamRows:
+    """The beams of one request: they end together, when the search says so."""
+
+    def __init__(self, sequence: Sequence, end_ids: Set[int], vocab_size: int) -> None:
+        self._sequence = sequence
+        self._end_ids = end_ids
+        self._vocab_size = vocab_size
+        self._finished: list[list[float]] = []
+        self.done = False
+
+    def take(self, numbers: list[float]) -> list[Delta]:
+        """Logs one step, laid out as `picking.Picked.packed` says; beams tell nothing before they are done."""
+        num_beams = self._sequence.shape.num_rows
+        tokens, logprobs, parents = _in_parts(numbers[: 3 * num_beams], num_beams)
+        self._sequence.record([int(token) for token in tokens], logprobs, [int(parent) for parent in parents])
+        self.done = bool(numbers[3 * num_beams])
+        if self.done:
+            scores, codes, end_logprobs = _in_parts(numbers[3 * num_beams + 1 :], num_beams)
+            self._finished = [list(hypothesis) for hypothesis in zip(scores, codes, end_logprobs, strict=True)]
+        return []
+
+    def completions(self) -> tuple[Completion, ...]:
+        """The best `num_return_sequences` hypotheses, best first."""
+        best = self._finished[: self._sequence.options.num_return_sequences]
+        return tuple(self._hypothesis(score, int(code), end_logprob) for score, code, end_logprob in best)
+
+    def _hypothesis(self, score: float, code: int, end_logprob: float) -> Completion:
+        """A hypothesis from its code, (step * beams + parent row) * vocabulary + token."""
+        place, token = divmod(code, self._vocab_size)
+        step, parent = divmod(place, self._sequence.shape.num_rows)
+        ids, logprobs = self._sequence.path(parent, step)
+        reason: FinishReason = "stop" if token in self._end_ids else "length"
+        return completion([*ids, token], [*logprobs, end_logprob], reason, beam_score=score)
+
+
+def _in_parts(numbers: list[float], length: int) -> list[list[float]]:
+    return [numbers[start : start + length] for start in range(0, len(numbers), length)]

@@ -1,0 +1,79 @@
+"""Drives an engine's `step` by hand, without its thread."""
+
+from functools import lru_cache
+from typing import Any
+
+from engine import wide_models
+
+from blip2_serve.engine.backends import Backend, make_backend
+from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.image_cache import ImageCache
+from blip2_serve.engine.request import Event, Failed, Finished, Request
+from blip2_serve.model.vision import ImageEncoder
+
+# A toy tokenizer: 38 and 39 are the two halves of an umlaut, 40 is a space, the next 26 are letters.
+BYTES = {38: b"\xc3", 39: b"\xa4", 40: b" "} | {41 + n: bytes([97 + n]) for n in range(26)}
+
+
+def decode(ids: list[int]) -> str:
+    return b"".join(BYTES.get(token, b"<%d>" % token) for token in ids).decode("utf-8", errors="replace")
+
+
+@lru_cache
+def backend_of(model: Any) -> Backend:
+    return make_backend(model)
+
+
+@lru_cache
+def encoder_of(model: Any) -> ImageEncoder:
+    return ImageEncoder(model, wide_models.IMAGE_PROCESSOR)
+
+
+def make_engine(model: Any, **settings: Any) -> Engine:
+    defaults = {"image_cache": ImageCache(1 << 20, model.dtype), "max_rows": 32}
+    settings = {"backend": backend_of(model), "encode_images": encoder_of(model)} | defaults | settings
+    return Engine(decode=decode, **settings)
+
+
+class Driver:
+    """An engine and the events it has told."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.events: dict[int, list[Event]] = {}
+
+    def send(self, *requests: Request) -> None:
+        for request in requests:
+            self.events[request.request_id] = []
+            self.engine.submit(request, self.events[request.request_id].append)
+
+    def step(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.engine.step()
+
+    def run(self, max_steps: int = 2000) -> None:
+        """Steps until nothing is left, then checks the books."""
+        for _ in range(max_steps):
+            if not self.engine.step():
+                self.engine._runner.check_books()
+                assert self.engine.stats().num_rows == 0
+                return
+        raise AssertionError("the engine does not come to an end")
+
+    def finished(self, request_id: int) -> Finished:
+        last = self.events[request_id][-1]
+        assert isinstance(last, Finished), last
+        return last
+
+    def failed(self, request_id: int) -> Failed:
+        last = self.events[request_id][-1]
+        assert isinstance(last, Failed), last
+        return last
+
+
+def answer(model: Any, request: Request, **settings: Any) -> Finished:
+    """The answer to a request that runs alone."""
+    driver = Driver(make_engine(model, **settings))
+    driver.send(request)
+    driver.run()
+    return driver.finished(request.request_id)

@@ -1,0 +1,233 @@
+"""Faults stay where they belong; a dead or hung loop is known at once."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from engine.driving import Driver, answer, backend_of, encoder_of, make_engine
+from engine.wide_models import Case, make_model
+
+from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.request import Event, Failed, Finished
+from blip2_serve.engine.runner import DeviceLost
+from blip2_serve.errors import EngineDead, EngineFailure
+from blip2_serve.options import DecodingOptions
+
+OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
+BEAMS = DecodingOptions(num_beams=3, max_new_tokens=12)
+POISON = 77
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return make_model("opt", "none", torch.float32)
+
+
+class Faulty:
+    """A backend that asks `fault` before each call, with the name of the call and the sequences in it."""
+
+    def __init__(self, backend: Any, fault: Callable[[str, list[Any]], None]) -> None:
+        self._backend = backend
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def prefill(self, span: Any, image_rows: Any) -> None:
+        self._fault("prefill", span.sequences)
+        self._backend.prefill(span, image_rows)
+
+    def decode(self, steps: Any) -> torch.Tensor:
+        self._fault("decode", [sequence for step in steps for sequence in step.span.sequences])
+        return self._backend.decode(steps)
+
+
+def faulty_engine(model: Any, fault: Callable[[str, list[Any]], None], **settings: Any) -> Engine:
+    return make_engine(model, backend=Faulty(backend_of(model), fault), **settings)
+
+
+def poison(where: str) -> Callable[[str, list[Any]], None]:
+    def fault(call: str, sequences: list[Any]) -> None:
+        if call == where and any(POISON in sequence.request.prompt_ids for sequence in sequences):
+            raise ValueError("poisoned")
+
+    return fault
+
+
+@pytest.mark.parametrize("where", ["prefill", "decode"])
+def test_a_request_that_cannot_run_hurts_only_itself(model: Any, where: str) -> None:
+    driver = Driver(faulty_engine(model, poison(where)))
+    prompts = [(2, 5), (2, 6, 7), (2, POISON), (2, 8), (2, 9)]
+    for request_id, prompt in enumerate(prompts):
+        driver.send(Case(0, prompt, BEAMS if request_id % 2 else OPTIONS).request(request_id))
+    driver.run()
+    assert isinstance(driver.failed(2).error, EngineFailure)
+    for request_id in (0, 1, 3, 4):
+        alone = answer(model, Case(0, prompts[request_id], BEAMS if request_id % 2 else OPTIONS).request(0))
+        assert driver.finished(request_id).completions[0].ids == alone.completions[0].ids
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_out_of_memory_splits_the_batch_and_tries_again(model: Any, error: Exception) -> None:
+    def fault(call: str, sequences: list[Any]) -> None:
+        if len(sequences) > 2:
+            raise error
+
+    driver = Driver(faulty_engine(model, fault))
+    sampled = DecodingOptions(num_beams=1, do_sample=True, seed=4, max_new_tokens=12)
+    cases = [Case(0, (2, 5 + n), (OPTIONS, BEAMS, sampled)[n % 3]) for n in range(9)]
+    driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
+    driver.run()
+    for request_id, case in enumerate(cases):
+        assert driver.finished(request_id).completions[0].ids == answer(model, case.request(0)).completions[0].ids
+
+
+def test_out_of_memory_of_a_request_alone_is_its_own_failure_however_often(model: Any) -> None:
+    def fault(call: str, sequences: list[Any]) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    driver = Driver(faulty_engine(model, fault))
+    driver.send(*[Case(0, (2, 5), OPTIONS).request(request_id) for request_id in range(20)])
+    driver.run()
+    assert all(isinstance(driver.failed(request_id).error, EngineFailure) for request_id in range(20))
+
+
+def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) -> None:
+    def encode(images: list[bytes]) -> torch.Tensor:
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return encoder_of(model)(images)
+
+    driver = Driver(make_engine(model, encode_images=encode))
+    driver.send(*[Case(n, (2, 5), OPTIONS).request(n) for n in range(4)])
+    driver.run()
+    assert all(driver.finished(request_id) for request_id in range(4))
+
+
+def test_no_memory_for_more_slots_fails_those_who_were_to_start(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver(make_engine(model))
+    driver.send(Case(0, (2, 5), OPTIONS).request(1))
+    driver.step()
+
+    def no_memory(self: Any, slots: int) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("blip2_serve.engine.kv_cache.KVCache.resize", no_memory)
+    driver.send(Case(0, (2, 5), OPTIONS).request(2))
+    driver.run()
+    assert isinstance(driver.failed(2).error, EngineFailure)
+    assert driver.finished(1)
+
+
+def test_when_every_request_fails_it_is_not_the_requests(model: Any) -> None:
+    def fault(call: str, sequences: list[Any]) -> None:
+        raise RuntimeError("device lost")
+
+    driver = Driver(faulty_engine(model, fault))
+    driver.send(*[Case(0, (2, 5), OPTIONS).request(request_id) for request_id in range(10)])
+    with pytest.raises(DeviceLost):
+        driver.run()
+
+
+class Caller:
+    """Waits for the last event of one request."""
+
+    def __init__(self) -> None:
+        self.last: Event | None = None
+        self._done = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Finished | Failed):
+            self.last = event
+            self._done.set()
+
+    def wait(self, timeout_s: float = 20.0) -> Event:
+        assert self._done.wait(timeout_s), "no answer"
+        assert self.last is not None
+        return self.last
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Engine], Engine]]:
+    engines: list[Engine] = []
+
+    def start(engine: Engine) -> Engine:
+        engines.append(engine)
+        engine.start()
+        return engine
+
+    yield start
+    for engine in engines:
+        engine.stop()
+
+
+def ask(engine: Engine, count: int) -> list[Caller]:
+    callers = [Caller() for _ in range(count)]
+    for request_id, caller in enumerate(callers):
+        engine.submit(Case(request_id % 3, (2, 5, 6), OPTIONS).request(request_id), caller)
+    return callers
+
+
+def test_the_thread_answers_requests_from_other_threads(model: Any, started: Any) -> None:
+    engine = started(make_engine(model))
+    assert engine.is_alive
+    assert all(isinstance(caller.wait(), Finished) for caller in ask(engine, 12))
+
+
+def test_an_error_in_the_loop_answers_everybody_within_a_second(
+    model: Any, started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(model, max_rows=2)
+    monkeypatch.setattr(engine, "_finish", lambda done: 1 / 0)
+    started(engine)
+    began = time.monotonic()
+    events = [caller.wait() for caller in ask(engine, 12)]
+    assert time.monotonic() - began < 1.0
+    assert all(isinstance(event, Failed) and isinstance(event.error, EngineDead) for event in events)
+    assert not engine.is_alive
+    with pytest.raises(EngineDead):
+        engine.submit(Case(0, (2,), OPTIONS).request(99), Caller())
+
+
+def test_a_step_that_hangs_is_found_and_everybody_is_answered(model: Any, started: Any) -> None:
+    released = threading.Event()
+
+    def fault(call: str, sequences: list[Any]) -> None:
+        released.wait(10)
+
+    engine = started(faulty_engine(model, fault, step_timeout_s=0.2))
+    events = [caller.wait() for caller in ask(engine, 4)]
+    assert all(isinstance(event, Failed) and isinstance(event.error, EngineDead) for event in events)
+    assert not engine.is_alive
+    released.set()
+
+
+def test_stopping_answers_those_who_still_wait(model: Any) -> None:
+    engine = make_engine(model)
+    callers = ask(engine, 3)
+    engine.stop()
+    assert all(isinstance(caller.wait(), Failed) for caller in callers)
+
+
+def test_a_sink_that_raises_hurts_nobody_else(model: Any, started: Any) -> None:
+    engine = started(make_engine(model))
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("the caller has gone")
+
+    engine.submit(Case(0, (2,), OPTIONS).request(50), broken)
+    assert isinstance(ask(engine, 1)[0].wait(), Finished)
+    assert engine.is_alive
+
+
+def test_books_that_do_not_balance_stop_the_engine(model: Any, started: Any) -> None:
+    engine = make_engine(model)
+    engine._books.owned_cells += 1
+    started(engine)
+    deadline = time.monotonic() + 5
+    while engine.is_alive and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not engine.is_alive

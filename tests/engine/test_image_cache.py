@@ -1,0 +1,76 @@
+"""What is read back is what was stored, or nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from blip2_serve.engine.image_cache import ImageCache, ImageFolder
+
+
+def rows(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(4, 8, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def test_the_least_recently_used_rows_leave_first() -> None:
+    cache = ImageCache(3 * rows(0).nbytes, torch.float32)
+    for seed in range(3):
+        cache.put(b"%d" % seed, rows(seed))
+    assert cache.get(b"0") is not None
+    cache.put(b"3", rows(3))
+    assert cache.get(b"1") is None
+    assert torch.equal(cache.get(b"0"), rows(0))
+    assert cache.num_bytes == 3 * rows(0).nbytes
+    assert (cache.hits, cache.misses) == (2, 1)
+
+
+def test_a_cache_of_no_bytes_holds_nothing() -> None:
+    cache = ImageCache(0, torch.float32)
+    cache.put(b"1", rows(1))
+    assert cache.get(b"1") is None
+    assert cache.num_bytes == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_folder_survives_a_restart_bit_by_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    ImageCache(1000, dtype, ImageFolder(tmp_path, 1 << 20)).put(b"\x01key", rows(1, dtype))
+    reopened = ImageCache(1000, dtype, ImageFolder(tmp_path, 1 << 20))
+    found = reopened.get(b"\x01key")
+    assert found is not None
+    assert found.dtype == dtype
+    assert torch.equal(found, rows(1, dtype))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-5], lambda raw: b"", lambda raw: raw[:40], lambda raw: raw[:-1] + b"x"]
+)
+def test_a_torn_file_is_only_a_miss(tmp_path: Path, damage: object) -> None:
+    folder = ImageFolder(tmp_path, 1 << 20)
+    folder.write(b"key", rows(1))
+    (file,) = tmp_path.glob("*.rows")
+    file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
+    assert folder.read(b"key", torch.float32) is None
+    folder.write(b"key", rows(1))
+    assert torch.equal(folder.read(b"key", torch.float32), rows(1))
+
+
+def test_rows_of_another_dtype_are_a_miss(tmp_path: Path) -> None:
+    folder = ImageFolder(tmp_path, 1 << 20)
+    folder.write(b"key", rows(1))
+    assert folder.read(b"key", torch.bfloat16) is None
+
+
+def test_the_oldest_files_go_when_the_folder_is_full(tmp_path: Path) -> None:
+    folder = ImageFolder(tmp_path, 2000)
+    for seed in range(20):
+        folder.write(b"%02d" % seed, rows(seed))
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 2000
+    assert folder.read(b"19", torch.float32) is not None
+    assert folder.read(b"00", torch.float32) is None
+
+
+def test_a_disk_that_does_not_work_is_no_error(tmp_path: Path) -> None:
+    folder = ImageFolder(tmp_path / "gone", 1 << 20)
+    (tmp_path / "gone").rmdir()
+    folder.write(b"key", rows(1))
+    assert folder.read(b"key", torch.float32) is None

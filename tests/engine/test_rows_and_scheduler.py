@@ -1,0 +1,152 @@
+"""Who gets rows, and when; plain Python, in milliseconds."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from engine.wide_models import Case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blip2_serve.engine import rows as rows_module
+from blip2_serve.engine.rows import BlockShape, RowBooks, shape_for
+from blip2_serve.engine.scheduler import MAX_OVERTAKES, Scheduler
+from blip2_serve.engine.sequence import Sequence
+from blip2_serve.engine.vision_batcher import VisionBatcher
+from blip2_serve.options import DecodingOptions
+
+SMALL = BlockShape(16, 1, 32, beams=False)
+LARGE = BlockShape(512, 16, 256, beams=True)
+
+
+def sequence(num_rows: int = 1, *, num_prefix: int = 20, image_seed: int = 0) -> Sequence:
+    request = Case(image_seed, (2,), DecodingOptions(num_beams=num_rows)).request(0)
+    shape = shape_for(num_prefix, num_rows, 30, beams=num_rows > 1)
+    return Sequence(request, shape=shape, num_prefix=num_prefix, seed_id=2, seen_ids=(2,), arrived=0.0)
+
+
+def test_a_request_gets_the_smallest_block_that_holds_it() -> None:
+    assert shape_for(33, 5, 30, beams=True) == BlockShape(48, 5, 32, beams=True)
+    assert shape_for(32, 5, 32, beams=True).cells == 32 + 5 * 32
+    assert shape_for(512, 16, 256, beams=True) == LARGE
+    with pytest.raises(ValueError, match="513"):
+        shape_for(513, 1, 1, beams=False)
+
+
+def test_what_never_fits_is_an_error_and_what_does_not_fit_now_is_false() -> None:
+    books = RowBooks(max_rows=2, max_cells=SMALL.cells * 2)
+    with pytest.raises(ValueError, match="16 rows"):
+        books.check_fits(LARGE)
+    assert [books.admit(SMALL) for _ in range(3)] == [True, True, False]
+    books.retire(SMALL)
+    assert books.admit(SMALL)
+
+
+def test_spare_slots_of_one_shape_give_way_to_another() -> None:
+    other = BlockShape(32, 1, 32, beams=False)
+    books = RowBooks(max_rows=100, max_cells=SMALL.cells * 8)
+    for _ in range(8):
+        assert books.admit(SMALL)
+    assert not books.admit(other)
+    for _ in range(7):
+        books.retire(SMALL)
+    assert books.admit(other)
+    assert books.pools[SMALL].slots == 1
+    books.check()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=200))
+@settings(deadline=None, derandomize=True)
+def test_free_and_owned_are_always_all(moves: list[tuple[bool, int]]) -> None:
+    shapes = [shape_for(prefix, num_rows, 30, beams=False) for prefix in (16, 100) for num_rows in (1, 3, 8)]
+    books = RowBooks(max_rows=20, max_cells=2000)
+    live: list[BlockShape] = []
+    for wants_row, pick in moves:
+        if wants_row and books.admit(shapes[pick]):
+            live.append(shapes[pick])
+        elif live:
+            books.retire(live.pop(pick % len(live)))
+        books.check()
+        assert books.live_rows == sum(shape.num_rows for shape in live) <= 20
+        assert 0 <= books.owned_cells <= 2000
+    for shape in live:
+        books.retire(shape)
+    books.trim()
+    assert (books.live_rows, books.owned_cells) == (0, 0)
+
+
+def test_books_that_do_not_balance_are_noticed() -> None:
+    books = RowBooks(4, 1000)
+    books.admit(SMALL)
+    books.live_rows -= 1
+    with pytest.raises(RuntimeError, match="balance"):
+        books.check()
+
+
+def test_first_come_first_served() -> None:
+    scheduler = Scheduler(RowBooks(2, 10_000), max_prefill_tokens=1000)
+    waiting = [sequence() for _ in range(4)]
+    for each in waiting:
+        scheduler.add(each)
+    assert scheduler.admit() == waiting[:2]
+    assert scheduler.admit() == []
+
+
+def test_a_sixteen_row_request_is_overtaken_only_so_often() -> None:
+    books = RowBooks(16, 1_000_000)
+    scheduler = Scheduler(books, max_prefill_tokens=10_000)
+    running = [sequence()]
+    scheduler.add(running[0])
+    assert scheduler.admit() == running
+    large = sequence(16)
+    scheduler.add(large)
+    num_overtakes = 0
+    for _ in range(100):
+        scheduler.add(sequence())
+        admitted = scheduler.admit()
+        if large in admitted:
+            break
+        num_overtakes += len(admitted)
+        running += admitted
+        books.retire(running.pop(0).shape)
+    else:
+        raise AssertionError("the large request starved")
+    assert num_overtakes == MAX_OVERTAKES
+
+
+def test_prefills_of_one_step_are_bounded_but_never_zero() -> None:
+    scheduler = Scheduler(RowBooks(100, 1_000_000), max_prefill_tokens=100)
+    for length in (400, 60, 60, 30):
+        scheduler.add(sequence(num_prefix=length))
+    assert [len(scheduler.admit()) for _ in range(4)] == [1, 1, 2, 0]
+
+
+def test_a_sequence_can_leave_the_queue() -> None:
+    scheduler = Scheduler(RowBooks(1, 10_000), max_prefill_tokens=100)
+    first, second = sequence(), sequence()
+    scheduler.add(first)
+    scheduler.add(second)
+    assert scheduler.remove(first)
+    assert not scheduler.remove(first)
+    assert scheduler.admit() == [second]
+
+
+def test_equal_images_wait_together_and_leave_when_nobody_wants_them() -> None:
+    vision = VisionBatcher(max_images=2)
+    a, b, same = sequence(image_seed=0), sequence(image_seed=1), sequence(image_seed=0)
+    for each in (a, b, same, sequence(image_seed=2)):
+        vision.add(each)
+    vision.remove(b)
+    images = vision.next_images()
+    assert len(images) == 2
+    assert vision.take(images[0]) == [a, same]
+    assert len(vision) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["request", "rows", "scheduler", "sequence", "stopping", "detokenizer", "vision_batcher"]
+)
+def test_what_decides_does_not_know_torch(name: str) -> None:
+    tree = ast.parse((Path(rows_module.__file__).parent / f"{name}.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert "torch" not in imported
