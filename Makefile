@@ -1,6 +1,6 @@
 # blip2-serve: `make demo` serves the small checkpoint that ships with the project, `make test` tests everything.
 
-PYTHON   ?= python3.11
+PYTHON   ?= $(shell command -v python3.11 || command -v python3)
 PORT     ?= 3000
 MODEL    ?= Salesforce/blip2-opt-2.7b
 PIP_ARGS ?=
@@ -9,7 +9,8 @@ BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve test test-slow lint bento image measure-load clean
+.PHONY: help install demo serve lint test test-slow bento image
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -47,14 +48,21 @@ bento: install
 image: bento
 	$(BIN)/bentoml containerize blip2:latest --backend $(BACKEND)
 
-# Needs 8 GB of disk and 16 GB of memory, and minutes.
-measure-load: install
-	$(BIN)/python -m scripts.measure_load
-
 # Needs Debian's chromium, buildah, debootstrap and bubblewrap; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow
+
+# Needs 8 GB of disk and 16 GB of memory, and minutes.
+measure-load: install
+	$(BIN)/python -m scripts.measure_load
+
+# Long runs with dated results in benchmarks/results/.
+soak: install
+	$(BIN)/python -m benchmarks.soak
+
+measure-batching: install
+	$(BIN)/python -m benchmarks.batching
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

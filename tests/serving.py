@@ -19,10 +19,11 @@ START_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server; `pid` is the parent of its workers."""
 
     url: str
     log: Path
+    pid: int
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def serve(home: Path, settings: Mapping[str, str], target: str = "service:Blip2"
         process = start_server(home, settings, port, output, target, cwd)
     try:
         _wait_until_ready(process, port, log)
-        yield Server(f"http://127.0.0.1:{port}", log)
+        yield Server(f"http://127.0.0.1:{port}", log, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
