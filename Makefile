@@ -1,19 +1,23 @@
 # blip2-serve: `make demo` serves the small checkpoint that ships with the project, `make test` tests everything.
 
-PYTHON   ?= python3.11
+PYTHON   ?= $(shell command -v python3.11 || command -v python3)
 PORT     ?= 3000
 MODEL    ?= Salesforce/blip2-opt-2.7b
 PIP_ARGS ?=
+BACKEND  ?= docker
 BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve test test-slow lint clean
+.PHONY: help install demo serve lint test test-slow bento image
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
 	@echo "make serve   serve MODEL=$(MODEL)"
 	@echo "make test    lint, types and tests"
+	@echo "make bento   pack it into a Bento"
+	@echo "make image   make an OCI image of the latest Bento (needs Docker; BACKEND=podman, buildah, ...)"
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
@@ -38,10 +42,27 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
 
-# Needs Debian's chromium, buildah and debootstrap; installs them where it may.
+bento: install
+	$(BIN)/bentoml build
+
+image: bento
+	$(BIN)/bentoml containerize blip2:latest --backend $(BACKEND)
+
+# Needs Debian's chromium, buildah, debootstrap and bubblewrap; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow
+
+# Needs 8 GB of disk and 16 GB of memory, and minutes.
+measure-load: install
+	$(BIN)/python -m scripts.measure_load
+
+# Long runs with dated results in benchmarks/results/.
+soak: install
+	$(BIN)/python -m benchmarks.soak
+
+measure-batching: install
+	$(BIN)/python -m benchmarks.batching
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -4,8 +4,10 @@ import logging
 from typing import cast
 
 import bentoml
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
 from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
@@ -34,7 +36,11 @@ class Blip2:
         loaded = load_model(settings, locate_checkpoint(settings))
         self._family = loaded.family
         self._tasks = Tasks(loaded, settings)
-        self._tasks.warm_up()
+
+    @bentoml.on_startup
+    async def warm_up(self) -> None:
+        """Answer once before /readyz turns true."""
+        await self._tasks.warm_up()
 
     @bentoml.on_deployment
     @staticmethod
@@ -48,27 +54,35 @@ class Blip2:
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        """Let the model finish what runs."""
+        """End the engine's loop."""
         self._tasks.close()
+
+    def __is_alive__(self) -> bool:
+        return self._tasks.is_alive
+
+    def __is_ready__(self) -> bool:
+        return self._tasks.is_alive
 
     @bentoml.api(input_spec=CaptionInput)
     @answer_errors
-    async def generate(self, fields: CaptionFields) -> str:
+    async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        return self._reply(await self._tasks.caption(fields.img, fields.txt, fields.options(self._family)))
+        answer = self._tasks.caption(fields.img, fields.txt, fields.options(self._family))
+        return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=AnswerInput)
     @answer_errors
-    async def vqa(self, fields: AnswerFields) -> str:
+    async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        return self._reply(await self._tasks.answer(fields.img, fields.txt, fields.options(self._family)))
+        answer = self._tasks.answer(fields.img, fields.txt, fields.options(self._family))
+        return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
     @answer_errors
-    async def chat(self, fields: ChatFields) -> str:
+    async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        options = fields.options(self._family)
-        return self._reply(await self._tasks.chat(fields.img, fields.txt, fields.context or [], options))
+        answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
+        return self._reply(await while_connected(request, answer))
 
     def _reply(self, answer: Answer) -> str:
         """Plain text, with what else there is to say in headers.

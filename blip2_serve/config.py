@@ -37,6 +37,9 @@ class Settings(BaseModel):
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
+    max_rows: int | None = Field(None, ge=1, le=4096, description="a whole number of rows, 1 to 4096")
+    image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
+    image_cache_dir: str | None = Field(None, description="a folder that can be written to")
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
 
@@ -81,6 +84,27 @@ def available_cpus() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota(Path("/sys/fs/cgroup"))
     return max(1, min(allowed, int(quota)) if quota else allowed)
+
+
+def available_memory_bytes() -> int:
+    """Bytes of main memory that can still be taken: the smaller of what is free and what the cgroup leaves."""
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(meminfo["MemAvailable"].split()[0]) * 1024
+    room = _cgroup_room(Path("/sys/fs/cgroup"))
+    return free if room is None else max(0, min(free, room))
+
+
+def _cgroup_room(root: Path) -> int | None:
+    """Bytes below the memory limit of cgroup v2 or v1; None where there is no limit."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return int((root / limit).read_text()) - int((root / used).read_text())
+        except (OSError, ValueError):  # ValueError: v2 writes "max" for no limit
+            continue
+    return None
 
 
 def _cgroup_quota(root: Path) -> float | None:

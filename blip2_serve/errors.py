@@ -93,6 +93,13 @@ class UnsupportedBody(RequestError):
     code = "unsupported_body"
 
 
+class ClientGone(Blip2Error):
+    """The caller went away before its answer; the status is nginx's, for the log, as nobody reads it."""
+
+    status = 499
+    code = "client_closed_request"
+
+
 class Busy(Blip2Error):
     """The queue is full; try again after `retry_after_s` seconds."""
 

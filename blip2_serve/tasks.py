@@ -1,6 +1,9 @@
 """What the product does, in a few verbs and plain values: caption, answer, chat."""
 
 import asyncio
+import hashlib
+import io
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +13,11 @@ from functools import partial
 from PIL import Image
 
 from blip2_serve.config import Settings, available_cpus
-from blip2_serve.errors import Busy, DeadlineExceeded, PromptTooLong
-from blip2_serve.images import Picture, load_image
+from blip2_serve.engine.build import build_engine
+from blip2_serve.engine.request import Event, Failed, Finished, FinishReason, ImageInput, Request
+from blip2_serve.errors import Busy, PromptTooLong
+from blip2_serve.images import load_image, squash
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.model.reference import FinishReason, Generated, Reference
 from blip2_serve.options import DecodingOptions
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
 
@@ -46,15 +50,22 @@ class Prompt:
 
 
 class Tasks:
-    """The verbs on one loaded model. Pictures are decoded and the model runs off the event loop."""
+    """The verbs on one loaded model. Pictures are decoded in threads, the engine runs in its own."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._reference = Reference(loaded)
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._checkpoint = hashlib.sha256(f"{settings.model}@{settings.revision}".encode()).digest()
         self._picture_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
-        self._in_flight = 0
+        self._request_ids = itertools.count()
+        self._num_preparing = 0
+        self._engine = build_engine(loaded, settings)
+        self._engine.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """False once the engine's loop has stopped or hangs: nothing will be answered any more."""
+        return self._engine.is_alive
 
     @property
     def model_name(self) -> str:
@@ -75,16 +86,17 @@ class Tasks:
         make_prompt = partial(self._chat_prompt, question or DEFAULT_QUESTION, turns, options)
         return await self._run(image, make_prompt, options)
 
-    def warm_up(self) -> None:
-        """Caption a grey picture, so that the first caller does not pay for lazy initialisation."""
-        options = DecodingOptions(max_new_tokens=2)
-        grey = Image.new("RGB", (self._loaded.image_size, self._loaded.image_size), "grey")
-        self._reference.generate(grey, self._loaded.encode_text(""), options)
+    async def warm_up(self) -> None:
+        """Caption a grey picture greedily and with beams: the first caller must not pay for lazy initialisation."""
+        grey = io.BytesIO()
+        Image.new("RGB", (8, 8), "grey").save(grey, "PNG")
+        for num_beams in (1, 5):
+            await self.caption(grey.getvalue(), None, DecodingOptions(max_new_tokens=2, num_beams=num_beams))
 
     def close(self) -> None:
-        """Finish what runs, forget what waits."""
+        """Stop the engine; whoever still waits is told so."""
         self._picture_threads.shutdown(cancel_futures=True)
-        self._model_thread.shutdown(cancel_futures=True)
+        self._engine.stop()
 
     def _caption_prompt(self, prefix: str | None, options: DecodingOptions) -> Prompt:
         ids = self._encode(prefix or self._loaded.caption_prompt, options)
@@ -115,35 +127,68 @@ class Tasks:
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - options.max_new_tokens
 
     async def _run(self, image: bytes, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
-        if self._in_flight >= self._settings.max_queue:
-            raise Busy(f"{self._in_flight} requests are waiting: try again in a second.", retry_after_s=1.0)
-        self._in_flight += 1
-        try:
-            async with asyncio.timeout(self._settings.deadline_s):
-                return await self._answer(image, make_prompt, options)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The answer took longer than {self._settings.deadline_s:g} s: ask for fewer max_new_tokens,"
-                " or try again when the server is less busy."
-            ) from None
-        finally:
-            self._in_flight -= 1
-
-    async def _answer(self, image: bytes, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
-        loop = asyncio.get_running_loop()
-        began = time.perf_counter()
-        picture, prompt = await loop.run_in_executor(self._picture_threads, self._prepare, image, make_prompt)
-        prepared = time.perf_counter()
-        generated = await loop.run_in_executor(
-            self._model_thread, self._reference.generate, picture.image, prompt.ids, options
+        arrived = time.monotonic()
+        prompt, picture = await self._prepare(image, make_prompt)
+        prepare_s = time.monotonic() - arrived
+        finished = await self._generate(
+            Request(
+                next(self._request_ids),
+                picture,
+                tuple(prompt.ids),
+                options,
+                deadline=arrived + self._settings.deadline_s,
+            )
         )
-        timings = {"prepare": prepared - began, "model": time.perf_counter() - prepared}
-        return self._finished(prompt, generated, timings)
+        return self._answer(prompt, finished, prepare_s)
 
-    def _prepare(self, image: bytes, make_prompt: Callable[[], Prompt]) -> tuple[Picture, Prompt]:
+    async def _prepare(self, image: bytes, make_prompt: Callable[[], Prompt]) -> tuple[Prompt, ImageInput]:
+        """Decode and tokenise in a thread; the queue in front of the threads is bounded like the engine's."""
+        if self._num_preparing >= self._settings.max_queue:
+            raise Busy(f"{self._num_preparing} requests are waiting: try again in a second.", retry_after_s=1.0)
+        self._num_preparing += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._picture_threads, self._prepare_now, image, make_prompt)
+        finally:
+            self._num_preparing -= 1
+
+    def _prepare_now(self, image: bytes, make_prompt: Callable[[], Prompt]) -> tuple[Prompt, ImageInput]:
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
-        return load_image(image, self._settings.max_image_pixels), prompt
+        picture = load_image(image, self._settings.max_image_pixels)
+        pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
+        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._checkpoint).digest(), pixels)
 
-    def _finished(self, prompt: Prompt, generated: Generated, timings: dict[str, float]) -> Answer:
-        text = prompt.answer_begins + self._loaded.decode_text(generated.ids)
-        return Answer(text.strip(), len(generated.ids), generated.finish_reason, prompt.dropped_turns, timings)
+    async def _generate(self, request: Request) -> Finished:
+        """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[Finished] = loop.create_future()
+
+        def deliver(event: Event) -> None:
+            loop.call_soon_threadsafe(_settle, finished, event)
+
+        self._engine.submit(request, deliver)
+        try:
+            return await finished
+        except asyncio.CancelledError:
+            self._engine.cancel(request.request_id)
+            raise
+
+    def _answer(self, prompt: Prompt, finished: Finished, prepare_s: float) -> Answer:
+        best, timings = finished.completions[0], finished.timings
+        text = prompt.answer_begins + self._loaded.decode_text(list(best.ids))
+        stages = {
+            "prepare": prepare_s,
+            "image": timings.image_s,
+            "queue": timings.queue_s,
+            "decode": timings.decode_s,
+        }
+        return Answer(text.strip(), len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
+
+
+def _settle(finished: asyncio.Future[Finished], event: Event) -> None:
+    if finished.done():
+        return
+    if isinstance(event, Failed):
+        finished.set_exception(event.error)
+    elif isinstance(event, Finished):
+        finished.set_result(event)

@@ -19,33 +19,39 @@ START_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server; `pid` is the parent of its workers."""
 
     url: str
     log: Path
+    pid: int
 
 
 @contextmanager
-def serve(home: Path, settings: Mapping[str, str], target: str = "service:Blip2") -> Iterator[Server]:
+def serve(home: Path, settings: Mapping[str, str], target: str = "service:Blip2", cwd: Path = ROOT) -> Iterator[Server]:
     """`bentoml serve` with `settings` as its environment; `home` takes its log and its BENTOML_HOME."""
     port, log = free_port(), home / "server.log"
     with log.open("wb") as output:
-        process = start_server(home, settings, port, output, target)
+        process = start_server(home, settings, port, output, target, cwd)
     try:
         _wait_until_ready(process, port, log)
-        yield Server(f"http://127.0.0.1:{port}", log)
+        yield Server(f"http://127.0.0.1:{port}", log, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
 
 
 def start_server(
-    home: Path, settings: Mapping[str, str], port: int, output: object, target: str = "service:Blip2"
+    home: Path,
+    settings: Mapping[str, str],
+    port: int,
+    output: object,
+    target: str = "service:Blip2",
+    cwd: Path = ROOT,
 ) -> subprocess.Popen[bytes]:
     """Start `bentoml serve` in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", target, "--port", str(port), "--host", "127.0.0.1"],
-        cwd=ROOT,
+        cwd=cwd,
         env=server_environment(home, settings),
         stdout=output,  # type: ignore[arg-type]
         stderr=subprocess.STDOUT,

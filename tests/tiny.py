@@ -26,7 +26,7 @@ END_TOKEN = 2 + sorted(pre_tokenizers.ByteLevel.alphabet()).index("Ċ")
 
 def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_config: object) -> Path:
     """Write a random checkpoint of `family` ("opt" or "t5") with its processor to `folder`."""
-    tokenizer = _tokenizer(family)
+    tokenizer = byte_tokenizer(family)
     image_token = tokenizer.convert_tokens_to_ids("<image>")
     model = _widened(Blip2ForConditionalGeneration(_config(family, tokenizer, image_token, text_config)), seed)
     model.save_pretrained(folder)
@@ -35,7 +35,7 @@ def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_con
     return folder
 
 
-def _tokenizer(family: str) -> PreTrainedTokenizerFast:
+def byte_tokenizer(family: str) -> PreTrainedTokenizerFast:
     """One token per byte. OPT's puts BOS `</s>` first, T5's puts `</s>` last; both know `<image>`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", *alphabet])}

@@ -83,9 +83,17 @@ async def _multipart_values(request: Request) -> dict[str, object]:
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
     if isinstance(part, str):
         return part if name == "img" else _unquoted(part)
-    if name != "img":
+    return await part.read() if name == "img" else _unquoted(await _text_of_file(name, part))
+
+
+async def _text_of_file(name: str, part: UploadFile) -> str:
+    """The Swagger page, like other browser code, sends a JSON value as a nameless file (a Blob)."""
+    if part.content_type != "application/json":
         raise InvalidField(f"{name[:64]} came as a file: send it as a text field.", param=name[:64])
-    return await part.read()
+    try:
+        return (await part.read()).decode()
+    except UnicodeDecodeError:
+        raise InvalidField(f"{name[:64]} is no UTF-8: send it as a text field.", param=name[:64]) from None
 
 
 def _urlencoded_values(body: bytes) -> dict[str, object]:

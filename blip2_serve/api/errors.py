@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,19 +29,19 @@ def error_response(error: Blip2Error) -> JSONResponse:
 
 
 def answer_errors(
-    endpoint: Callable[[ServiceT, FieldsT], Awaitable[ReplyT]],
-) -> Callable[[ServiceT, FieldsT | Blip2Error], Awaitable[ReplyT | JSONResponse]]:
+    endpoint: Callable[[ServiceT, FieldsT, Request], Awaitable[ReplyT]],
+) -> Callable[[ServiceT, FieldsT | Blip2Error, Request], Awaitable[ReplyT | JSONResponse]]:
     """Turn what an endpoint raises, or the refusal that came in place of its fields, into an answer.
 
     BentoML would replace the message of anything from 500 on and could not send Retry-After.
     """
 
     @functools.wraps(endpoint)
-    async def answered(service: ServiceT, fields: FieldsT | Blip2Error) -> ReplyT | JSONResponse:
+    async def answered(service: ServiceT, fields: FieldsT | Blip2Error, request: Request) -> ReplyT | JSONResponse:
         try:
             if isinstance(fields, Blip2Error):
                 raise fields
-            return await endpoint(service, fields)
+            return await endpoint(service, fields, request)
         except Blip2Error as error:
             if error.status >= 500:
                 logger.warning("%s: %s", error.code, error.message)

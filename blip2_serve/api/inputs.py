@@ -19,20 +19,21 @@ _IMAGE = Field(description=ImageFields.model_fields["img"].description)
 
 
 class _ReadFields:
-    """What an endpoint is called with: `fields=...`."""
+    """What an endpoint is called with: `fields=..., request=...`."""
 
-    model_fields: ClassVar[tuple[str, ...]] = ("fields",)
+    model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
 
-    def __init__(self, fields: ImageFields | Blip2Error) -> None:
+    def __init__(self, fields: ImageFields | Blip2Error, request: Request) -> None:
         self.fields = fields
+        self.request = request
 
 
 async def _read(model: type[ImageFields], request: Request) -> IODescriptor:
     try:
         values = await read_body(request)
-        read = _ReadFields(validate_fields(model, values))
+        read = _ReadFields(validate_fields(model, values), request)
     except Blip2Error as refusal:
-        read = _ReadFields(refusal)
+        read = _ReadFields(refusal, request)
     return cast(IODescriptor, read)
 
 

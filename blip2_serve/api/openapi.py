@@ -1,4 +1,4 @@
-"""The OpenAPI page says what errors really look like; BentoML's generator describes its own."""
+"""The OpenAPI page says what errors and fields really look like; BentoML's generator describes its own."""
 
 import json
 from typing import Any
@@ -31,6 +31,26 @@ _STATUSES = {
     "504": "The answer took longer than the deadline",
 }
 _FOREIGN_SCHEMAS = ("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse")
+
+
+def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
+    """`spec` with the fields as a form takes them; changes it in place.
+
+    Swagger's "Try it out" would fill in and send `default: null`, and send every field whose encoding is JSON as a
+    file; of ours only lists are JSON.
+    """
+    for item in spec["paths"].values():
+        for body in item.get("post", {}).get("requestBody", {}).get("content", {}).values():
+            fields = body["schema"].get("properties", {})
+            body["encoding"] = {name: {"contentType": "application/json"} for name in fields if _is_list(fields[name])}
+            for field in fields.values():
+                if field.get("default", "given") is None:
+                    del field["default"]
+    return spec
+
+
+def _is_list(field: dict[str, Any]) -> bool:
+    return field.get("type") == "array"
 
 
 def describe_errors(spec: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +101,7 @@ class _Rewriting:
     async def _release(self) -> None:
         body = bytes(self._body)
         if self._start["status"] == 200:
-            body = json.dumps(describe_errors(json.loads(body))).encode()
+            body = json.dumps(describe_bodies(describe_errors(json.loads(body)))).encode()
         headers = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send({**self._start, "headers": headers})

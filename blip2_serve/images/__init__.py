@@ -1,5 +1,6 @@
 """Pictures from strangers: `load_image` is the one door through which bytes become a picture."""
 
 from blip2_serve.images.decode import Picture, load_image
+from blip2_serve.images.square import squash
 
-__all__ = ["Picture", "load_image"]
+__all__ = ["Picture", "load_image", "squash"]

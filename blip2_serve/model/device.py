@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from blip2_serve.config import Settings, available_cpus
+from blip2_serve.config import Settings, available_cpus, available_memory_bytes
 from blip2_serve.errors import StartupError
 from blip2_serve.prompts import Family
 
@@ -42,6 +42,13 @@ def use_available_threads(settings: Settings) -> int:
     threads = settings.threads or available_cpus()
     torch.set_num_threads(threads)
     return threads
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Bytes that can still be taken where the model computes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory_bytes()
 
 
 def _choose_device(wanted: str) -> tuple[torch.device, str]:

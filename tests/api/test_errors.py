@@ -91,10 +91,10 @@ def test_a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() -> None
 
 
 def answered(error: Exception) -> Response:
-    async def endpoint(service: object, fields: object) -> Response:
+    async def endpoint(service: object, fields: object, request: object) -> Response:
         raise error
 
-    return asyncio.run(answer_errors(endpoint)(None, None))  # type: ignore[arg-type]
+    return asyncio.run(answer_errors(endpoint)(None, None, None))  # type: ignore[arg-type]
 
 
 def test_busy_says_when_to_come_back() -> None:
@@ -107,8 +107,8 @@ def test_an_engine_failure_keeps_its_message() -> None:
 
 
 def test_a_refusal_in_place_of_fields_is_answered_without_calling_the_endpoint() -> None:
-    async def endpoint(service: object, fields: object) -> Response:
+    async def endpoint(service: object, fields: object, request: object) -> Response:
         pytest.fail("called")
 
     refusal = InvalidField("Mend it.", param="txt")
-    assert asyncio.run(answer_errors(endpoint)(None, refusal)).status_code == 400
+    assert asyncio.run(answer_errors(endpoint)(None, refusal, None)).status_code == 400

@@ -63,7 +63,7 @@ def test_without_a_question_the_default_one_is_asked(http: httpx.Client, path: s
 def test_headers_say_what_the_text_does_not(http: httpx.Client) -> None:
     headers = http.post("/generate", files=IMG, data={"max_new_tokens": 3, "min_new_tokens": 3}).headers
     assert (headers["x-model"], headers["x-new-tokens"], headers["x-finish-reason"]) == ("tiny-opt", "3", "length")
-    assert "model;dur=" in headers["server-timing"]
+    assert "decode;dur=" in headers["server-timing"]
 
 
 def test_multipart_urlencoded_and_json_give_the_same_answer(http: httpx.Client) -> None:

@@ -1,0 +1,34 @@
+"""A caller that goes away takes the work for its answer along; BentoML lets it run to the end."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from blip2_serve.errors import ClientGone
+
+ResultT = TypeVar("ResultT")
+
+
+async def while_connected(request: Request, work: Coroutine[object, object, ResultT]) -> ResultT:
+    """The result of `work`, which is cancelled when the caller of `request` (its body read) disconnects.
+
+    Raises:
+        ClientGone: the caller left; nobody reads what is answered now.
+    """
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone("The caller went away.")
+        return await working
+    finally:
+        watching.cancel()
+        working.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

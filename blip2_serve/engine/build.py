@@ -1,0 +1,52 @@
+"""From a loaded model and the settings to a started engine, with every choice of size logged."""
+
+import logging
+from pathlib import Path
+
+from blip2_serve.config import Settings
+from blip2_serve.engine.backends import make_backend
+from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.image_cache import ImageCache, ImageFolder
+from blip2_serve.engine.kv_cache import CacheGeometry, rows_that_fit
+from blip2_serve.model.device import free_memory_bytes
+from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.vision import ImageEncoder
+
+logger = logging.getLogger(__name__)
+
+# The other half is left to activations, pictures and whoever else lives on the machine.
+_SHARE_FOR_ROWS = 0.5
+# A CPU gains little from more images at a time, and decoding rows would wait longer for them.
+_IMAGES_PER_STEP = {"cpu": 4}
+_IMAGES_PER_STEP_ON_GPU = 16
+
+
+def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
+    """The engine of one model, not started yet."""
+    backend = make_backend(loaded.model)
+    device = loaded.placement.device
+    return Engine(
+        backend,
+        ImageEncoder(loaded.model, loaded.image_processor),
+        loaded.decode_text,
+        image_cache=_image_cache(loaded, settings),
+        max_rows=_choose_rows(backend.geometry, settings, free_memory_bytes(device)),
+        max_queue=settings.max_queue,
+        max_images_per_step=_IMAGES_PER_STEP.get(device.type, _IMAGES_PER_STEP_ON_GPU),
+    )
+
+
+def _image_cache(loaded: LoadedModel, settings: Settings) -> ImageCache:
+    folder = None
+    if settings.image_cache_dir:
+        folder = ImageFolder(Path(settings.image_cache_dir), settings.image_cache_bytes)
+    return ImageCache(settings.image_cache_bytes, loaded.placement.dtype, folder)
+
+
+def _choose_rows(geometry: CacheGeometry, settings: Settings, free_bytes: int) -> int:
+    if settings.max_rows:
+        logger.info("%d rows decode together: set by BLIP2_MAX_ROWS", settings.max_rows)
+        return settings.max_rows
+    rows = rows_that_fit(geometry, int(free_bytes * _SHARE_FOR_ROWS))
+    logger.info("%d rows decode together: what half of %.1f GB of free memory holds", rows, free_bytes / 1e9)
+    return rows

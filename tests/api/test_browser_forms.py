@@ -1,0 +1,54 @@
+"""Forms as browsers send them: JSON values as nameless files, untouched fields as empty ones."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from blip2_serve.api.body import read_body
+from blip2_serve.api.openapi import describe_bodies
+from blip2_serve.errors import InvalidField
+
+IMG = ("a.jpg", b"picture", "image/jpeg")
+
+
+def read(**parts: tuple[str, bytes, str]) -> dict[str, object]:
+    """What the parser makes of a multipart form of file parts."""
+    sent = httpx.Request("POST", "http://test", files=parts)
+    headers = [(name.lower(), value) for name, value in sent.headers.raw]
+    body = sent.read()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    return asyncio.run(read_body(Request(scope, receive)))
+
+
+def test_a_json_value_may_come_as_a_nameless_file() -> None:
+    values = read(img=IMG, txt=("blob", b'"a red"', "application/json"), seed=("blob", b"7", "application/json"))
+    assert values == {"img": b"picture", "txt": "a red", "seed": "7"}
+
+
+def test_an_untouched_field_counts_as_not_given() -> None:
+    parts = {"txt": ("blob", b"null", "application/json"), "seed": ("blob", b"", "application/json")}
+    assert read(img=IMG, **parts) == {"img": b"picture"}
+
+
+@pytest.mark.parametrize(
+    "part", [("b.jpg", b"picture", "image/jpeg"), ("blob", b"\xff", "application/json")], ids=["a picture", "no text"]
+)
+def test_other_files_in_text_fields_are_refused_by_name(part: tuple[str, bytes, str]) -> None:
+    with pytest.raises(InvalidField) as caught:
+        read(img=IMG, txt=part)
+    assert caught.value.param == "txt"
+
+
+def test_the_page_prefills_nothing_and_sends_only_lists_as_json() -> None:
+    fields = {"txt": {"type": "string", "default": None}, "context": {"type": "array", "default": None}}
+    encoding = {name: {"contentType": "application/json"} for name in fields}
+    body = {"schema": {"properties": fields}, "encoding": encoding}
+    describe_bodies({"paths": {"/chat": {"post": {"requestBody": {"content": {"multipart/form-data": body}}}}}})
+    assert body["encoding"] == {"context": {"contentType": "application/json"}}
+    assert fields == {"txt": {"type": "string"}, "context": {"type": "array"}}

@@ -1,0 +1,127 @@
+"""The Swagger page's "Try it out", as a person uses it: choose a picture, fill in or leave alone, Execute, read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+from serving import Server, serve
+
+pytestmark = pytest.mark.slow
+
+# Debian's; naming both keeps selenium from looking for downloads.
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--window-size=1200,2400",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # BentoML's page asks for analytics and badges
+]
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The real server on the demo checkpoint."""
+    with serve(tmp_path_factory.mktemp("server"), {"BLIP2_MODEL": "demo"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """A fresh Chromium without a window."""
+    if not (CHROMIUM.exists() and DRIVER.exists()):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+class TryItOut:
+    """One endpoint's form on a freshly loaded page."""
+
+    def __init__(self, browser: webdriver.Chrome, url: str, path: str) -> None:
+        browser.get(url)
+        self._wait = WebDriverWait(browser, WAIT_S)
+        self._block = self._wait.until(
+            lambda _: browser.find_element(By.XPATH, f"//*[@data-path='{path}']/ancestor::div[contains(@class,'post')]")
+        )
+        self._find(".opblock-summary-control").click()
+        self._find(".try-out__btn").click()
+        self._find("input[type=file]").send_keys(str(PICTURE))
+
+    def fill(self, field: str, text: str) -> None:
+        """Type into a field's box."""
+        self._row(field, "input[type=text]").send_keys(text)
+
+    def add_turn(self, question: str, answer: str) -> None:
+        """Add a list to the field `context`, two items to that, and type into both."""
+        self._row("context", ".json-schema-array > button.json-schema-form-item-add").click()
+        for number, text in enumerate((question, answer), start=1):
+            self._row("context", ".json-schema-array .json-schema-array > button").click()
+            box = f".json-schema-array .json-schema-array > .json-schema-form-item:nth-child({number}) input"
+            self._row("context", box).send_keys(text)
+
+    def execute(self) -> tuple[str, str]:
+        """Press Execute; the status and the body that the page then shows."""
+        self._find("button.execute").click()
+        answer = ".live-responses-table tbody .response"
+        status = self._find(f"{answer} .response-col_status").text
+        return status.splitlines()[0], self._find(f"{answer} .highlight-code code, {answer} .highlight-code pre").text
+
+    def _row(self, field: str, selector: str) -> WebElement:
+        return self._find(f"tr[data-property-name='{field}'] {selector}")
+
+    def _find(self, selector: str) -> WebElement:
+        return self._wait.until(lambda _: self._block.find_element(By.CSS_SELECTOR, selector))
+
+
+def test_a_caption_with_every_other_field_left_alone(browser: webdriver.Chrome, demo_server: Server) -> None:
+    page = TryItOut(browser, demo_server.url, "/generate")
+    assert page.execute() == ("200", CAPTION)
+
+
+def test_a_caption_that_begins_with_what_was_typed(browser: webdriver.Chrome, demo_server: Server) -> None:
+    page = TryItOut(browser, demo_server.url, "/generate")
+    page.fill("txt", PREFIX)
+    status, caption = page.execute()
+    assert status == "200"
+    assert caption.startswith(PREFIX)
+    assert len(caption) > len(PREFIX)
+
+
+def test_an_answer_with_a_number_typed_in(browser: webdriver.Chrome, demo_server: Server) -> None:
+    page = TryItOut(browser, demo_server.url, "/vqa")
+    page.fill("txt", QUESTION)
+    page.fill("max_new_tokens", "20")
+    assert page.execute() == ("200", ANSWER)
+
+
+def test_a_conversation_with_an_earlier_turn(browser: webdriver.Chrome, demo_server: Server) -> None:
+    page = TryItOut(browser, demo_server.url, "/chat")
+    page.add_turn(*TURN)
+    page.fill("txt", FOLLOW_UP)
+    assert page.execute() == ("200", FOLLOW_UP_ANSWER)
+
+
+def test_a_refusal_is_shown_with_the_field_it_names(browser: webdriver.Chrome, demo_server: Server) -> None:
+    page = TryItOut(browser, demo_server.url, "/generate")
+    page.fill("num_beams", "16")
+    page.fill("top_p", "1")
+    page.fill("min_new_tokens", "31")
+    status, body = page.execute()
+    assert status == "400"
+    assert '"param": "min_new_tokens"' in body

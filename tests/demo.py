@@ -1,0 +1,26 @@
+"""The picture that ships with the demo checkpoint and what the README says of it: one place to change."""
+
+import json
+import re
+
+from readme import examples
+from serving import ROOT
+
+PICTURE = ROOT / "demo.jpeg"
+
+
+def _printed(command: str) -> tuple[re.Match[str], str]:
+    """The first example whose command matches, and what it prints."""
+    for example in examples():
+        match = re.search(command, example.code)
+        if match and example.prints:
+            return match, example.prints.strip()
+    raise LookupError(f"README.md has no example like {command}")
+
+
+_, CAPTION = _printed(r"img=@demo.jpeg localhost:3000/generate")
+PREFIX = _printed(r"'txt=(.*)' localhost:3000/generate")[0][1]
+QUESTION = "what color is the background?"
+_, ANSWER = _printed(re.escape(f"'txt={QUESTION}' localhost:3000/vqa"))
+_chat, FOLLOW_UP_ANSWER = _printed(r"'txt=(.*)'[^']*'context=(.*)' localhost:3000/chat")
+FOLLOW_UP, TURN = _chat[1], json.loads(_chat[2])[0]

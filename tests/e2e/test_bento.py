@@ -1,0 +1,64 @@
+"""The Bento holds what serving needs and nothing else, and it serves."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from bentos import Bento, build_bento, export_tracked_files
+from demo import CAPTION, PICTURE
+from serving import ROOT, serve
+
+from blip2_serve.config import DEFAULT_MODEL
+
+SECRET = "a-token-that-nobody-may-see"
+
+
+@pytest.fixture(scope="module")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Bento:
+    """A Bento of a tree in which a careless person left secrets, built where the settings are no good."""
+    tree = export_tracked_files(tmp_path_factory.mktemp("tree"))
+    for careless in (".env", "blip2_serve/.env.local", "checkpoints/demo/.env", ".git/config"):
+        (tree / careless).parent.mkdir(parents=True, exist_ok=True)
+        (tree / careless).write_text(f"TOKEN={SECRET}\n")
+    return build_bento(tree, tmp_path_factory.mktemp("store"), BLIP2_MODEL="no/such/model", BLIP2_THREADS="many")
+
+
+def packed(bento: Bento) -> set[str]:
+    """Every file of the Bento's source, by its path there."""
+    source = bento.folder / "src"
+    return {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+
+
+def test_it_holds_the_service_the_package_and_the_demo_checkpoint(bento: Bento) -> None:
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blip2_serve").rglob("*.py")}
+    assert {"service.py", "LICENSE", "checkpoints/demo/config.json", *modules} <= packed(bento)
+
+
+def test_it_holds_nothing_else(bento: Bento) -> None:
+    expected = ("service.py", "LICENSE", "requirements.txt", "bentofile.yaml", "blip2_serve/", "checkpoints/demo")
+    assert [name for name in packed(bento) if not name.startswith(expected)] == []
+
+
+def test_no_secret_gets_into_it(bento: Bento) -> None:
+    files = [path for path in bento.folder.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_its_requirements_are_the_pins(bento: Bento) -> None:
+    requirements = (bento.folder / "env/python/requirements.txt").read_text().split()
+    assert set(requirements) == set((ROOT / "requirements.txt").read_text().split())
+
+
+def test_its_default_model_is_that_of_the_service(bento: Bento) -> None:
+    described = yaml.safe_load((bento.folder / "bento.yaml").read_text())
+    assert {"name": "BLIP2_MODEL", "value": DEFAULT_MODEL, "stage": "all"} in described["envs"]
+
+
+def test_it_serves_the_demo_checkpoint(bento: Bento, tmp_path: Path) -> None:
+    settings = {"BLIP2_MODEL": "demo", "BENTOML_HOME": str(bento.home)}
+    # From an empty folder, so that the Bento's code is served and not this one.
+    with serve(tmp_path, settings, target=bento.tag, cwd=tmp_path) as server:
+        reply = httpx.post(f"{server.url}/generate", files={"img": PICTURE.read_bytes()}, timeout=60)
+        assert (reply.status_code, reply.text) == (200, CAPTION)
+        assert reply.headers["x-model"] == "demo"

@@ -1,0 +1,57 @@
+"""Callers that vanish and an engine that dies, against the real server."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from pictures import jpeg
+from serving import Server, serve
+
+LONG = {"max_new_tokens": "256", "min_new_tokens": "256", "num_beams": "16"}
+
+
+@pytest.fixture
+def fuse(tmp_path: Path) -> Path:
+    return tmp_path / "fuse"
+
+
+@pytest.fixture
+def faulty(tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path) -> Iterator[Server]:
+    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_MAX_ROWS": "16"}
+    with serve(tmp_path, settings, "tests.faulty_service:Blip2") as running:
+        yield running
+
+
+def caption(server: Server, seed: int, **options: str) -> httpx.Response:
+    return httpx.post(f"{server.url}/generate", files={"img": jpeg(seed=seed)}, data=options, timeout=120)
+
+
+def test_an_error_in_the_loop_answers_everybody_and_turns_the_probes_false(faulty: Server, fuse: Path) -> None:
+    with ThreadPoolExecutor(8) as clients:
+        waiting = [clients.submit(caption, faulty, seed, **LONG) for seed in range(8)]
+        time.sleep(1)
+        assert not any(done.done() for done in waiting)
+        fuse.touch()
+        blown = time.monotonic()
+        replies = [done.result(timeout=10) for done in waiting]
+        assert time.monotonic() - blown < 1
+    assert {(reply.status_code, reply.json()["error"]["code"]) for reply in replies} == {(503, "engine_dead")}
+    assert caption(faulty, 0).status_code == 503
+    assert httpx.get(f"{faulty.url}/livez").status_code == 503
+    assert httpx.get(f"{faulty.url}/readyz").status_code == 503
+
+
+def test_a_caller_that_vanishes_frees_its_rows(faulty: Server) -> None:
+    """All 16 rows are taken by a caller that would keep them for long; the next caller gets them at once."""
+    began = time.monotonic()
+    assert caption(faulty, 0, **LONG).status_code == 200
+    whole = time.monotonic() - began
+    for seed in range(1, 9):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{faulty.url}/generate", files={"img": jpeg(seed=seed)}, data=LONG, timeout=whole / 10)
+    began = time.monotonic()
+    assert caption(faulty, 9, max_new_tokens="2").status_code == 200
+    assert time.monotonic() - began < whole

@@ -1,0 +1,108 @@
+"""The product's verbs on a real engine, without HTTP, compared with the reference."""
+
+import asyncio
+import dataclasses
+import io
+from collections.abc import Iterator
+
+import pytest
+from pictures import jpeg
+from PIL import Image
+
+from blip2_serve.config import Settings
+from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong
+from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.reference import Reference
+from blip2_serve.options import DecodingOptions
+from blip2_serve.prompts import chat_prompt, vqa_prompt
+from blip2_serve.tasks import Tasks
+
+GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
+BEAMS = DecodingOptions(max_new_tokens=6)
+
+
+@pytest.fixture(scope="module", params=["opt", "t5"])
+def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) -> LoadedModel:
+    return tiny_models[request.param]
+
+
+@pytest.fixture(scope="module")
+def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
+    running = Tasks(loaded, Settings(max_rows=32))
+    yield running
+    running.close()
+
+
+def expected(loaded: LoadedModel, prompt: str, options: DecodingOptions) -> str:
+    image = Image.open(io.BytesIO(jpeg())).convert("RGB")
+    return loaded.decode_text(Reference(loaded).generate(image, loaded.encode_text(prompt), options).ids).strip()
+
+
+@pytest.mark.parametrize("options", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_every_verb_gives_the_answer_of_the_reference(
+    loaded: LoadedModel, tasks: Tasks, options: DecodingOptions
+) -> None:
+    async def ask() -> list[str]:
+        answers = await asyncio.gather(
+            tasks.caption(jpeg(), None, options),
+            tasks.answer(jpeg(), "what?", options),
+            tasks.chat(jpeg(), "why?", [("what?", "a cat")], options),
+        )
+        return [answer.text for answer in answers]
+
+    prompts = ["", vqa_prompt("what?", loaded.family), chat_prompt([("what?", "a cat")], "why?")]
+    assert asyncio.run(ask()) == [expected(loaded, prompt, options) for prompt in prompts]
+
+
+def test_a_checkpoints_own_prompt_is_replaced_and_never_echoed(tiny_models: dict[str, LoadedModel]) -> None:
+    coco = dataclasses.replace(tiny_models["opt"], caption_prompt="a photo of")
+    tasks = Tasks(coco, Settings(max_rows=8))
+    try:
+        own = asyncio.run(tasks.caption(jpeg(), None, GREEDY)).text
+        assert own == expected(coco, "a photo of", GREEDY)
+        assert asyncio.run(tasks.caption(jpeg(), "hi", GREEDY)).text.startswith("hi")
+    finally:
+        tasks.close()
+
+
+def test_a_text_that_does_not_fit_is_refused_before_the_picture_is_read(tasks: Tasks) -> None:
+    with pytest.raises(PromptTooLong, match="512"):
+        asyncio.run(tasks.answer(b"no picture", "x" * 600, GREEDY))
+
+
+def test_a_bad_picture_hurts_only_its_own_request(loaded: LoadedModel, tasks: Tasks) -> None:
+    async def ask() -> tuple[object, object]:
+        bad, good = await asyncio.gather(
+            tasks.caption(b"", None, GREEDY), tasks.caption(jpeg(), None, GREEDY), return_exceptions=True
+        )
+        return bad, good
+
+    bad, good = asyncio.run(ask())
+    assert isinstance(bad, InvalidImage)
+    assert getattr(good, "text", None) == expected(loaded, "", GREEDY)
+
+
+def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> None:
+    tasks = Tasks(loaded, Settings(max_rows=8, deadline_s=0.001))
+    try:
+        with pytest.raises(DeadlineExceeded):
+            asyncio.run(tasks.caption(jpeg(), None, GREEDY))
+    finally:
+        tasks.close()
+
+
+def test_a_full_queue_says_busy(loaded: LoadedModel) -> None:
+    tasks = Tasks(loaded, Settings(max_rows=1, max_queue=2))
+
+    async def flood() -> list[object]:
+        calls = (tasks.caption(jpeg(seed=seed), None, GREEDY) for seed in range(12))
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    try:
+        outcomes = asyncio.run(flood())
+    finally:
+        tasks.close()
+    busy = [outcome for outcome in outcomes if isinstance(outcome, Busy)]
+    assert 0 < len(busy) < 12
+    assert all(getattr(outcome, "text", None) is not None for outcome in outcomes if outcome not in busy)
+    assert busy[0].retry_after_s > 0
