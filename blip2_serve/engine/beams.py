@@ -2,7 +2,8 @@
 
 Source: transformers 5.23, `GenerationMixin._beam_search`, which this follows operation by operation, so that equal
 logits give equal beams, ties included. Only the bookkeeping differs: a hypothesis is not stored as a sequence but as
-a code, the (step, parent row, token) of its last token; `Sequence.path` finds the rest.
+a code, the (step, parent row, token) of its last token; `Sequence.path` finds the rest. And a request leaves the batch
+as soon as it is done, so what guards finished requests in transformers' batch is not needed.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ class Beams:
 
     running_scores (n, k) float32: sums of log-probabilities. scores (n, k) float32: finished hypotheses, divided by
     length ** length_penalty, best first. finished (n, k) bool: which of them are real. codes (n, k) int64 and
-    end_logprobs (n, k) float32: where they end. can_improve (n, 1) bool: whether a running beam can still win.
+    end_logprobs (n, k) float32: where they end.
     """
 
     running_scores: torch.Tensor
@@ -30,7 +31,6 @@ class Beams:
     finished: torch.Tensor
     codes: torch.Tensor
     end_logprobs: torch.Tensor
-    can_improve: torch.Tensor
 
     @classmethod
     def empty(cls, num_requests: int, num_beams: int, device: torch.device) -> Self:
@@ -41,7 +41,6 @@ class Beams:
             finished=torch.zeros(shape, dtype=torch.bool, device=device),
             codes=torch.zeros(shape, dtype=torch.int64, device=device),
             end_logprobs=torch.zeros(shape, device=device),
-            can_improve=torch.zeros((num_requests, 1), dtype=torch.bool, device=device),
         )
 
     def tensors(self) -> Iterator[torch.Tensor]:
@@ -64,7 +63,7 @@ class Beams:
         self.running_scores[:, 0] = 0.0
         self.scores.fill_(NEVER)
         self.finished.fill_(False)
-        self.can_improve.fill_(True)
+        self.codes.fill_(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +150,9 @@ def beam_step(
     candidates = _best_candidates(beams, logprobs, processed, ends, rules)
     running = candidates.scores + candidates.ends.float() * NEVER
     kept = running.topk(num_beams).indices
-    scores = running.gather(1, kept)
     after = _finish(beams, candidates, rules, num_beams, vocab_size)
-    after.running_scores = scores
-    after.can_improve = beams.can_improve & _can_improve(after, rules)
-    full = after.finished.all(dim=1, keepdim=True) & rules.stops_early
-    done = ~after.can_improve | full | candidates.ends.all(dim=1, keepdim=True)
+    after.running_scores = running.gather(1, kept)
+    done = _is_done(after, rules) | candidates.ends.all(dim=1, keepdim=True)
     tokens, parents = candidates.tokens.gather(1, kept), candidates.parents.gather(1, kept)
     return BeamStep(tokens, parents, candidates.logprobs.gather(1, kept), done, after)
 
@@ -182,11 +178,7 @@ def _finish(beams: Beams, candidates: Candidates, rules: BeamRules, num_beams: i
     """Merges the candidates that end now into the best k hypotheses; only the first k candidates may finish."""
     may_finish = candidates.ends.clone()
     may_finish[:, num_beams:] = False
-    full = beams.finished.all(dim=1, keepdim=True) & rules.stops_early
-    scores = candidates.scores / rules.divisor
-    scores = scores + full.float() * NEVER
-    scores = scores + (~beams.can_improve).float() * NEVER
-    scores = scores + (~may_finish).float() * NEVER
+    scores = candidates.scores / rules.divisor + (~may_finish).float() * NEVER
     codes = (rules.step * num_beams + candidates.parents) * vocab_size + candidates.tokens
     merged = torch.cat([beams.scores, scores], dim=1)
     best = merged.topk(num_beams).indices
@@ -196,12 +188,12 @@ def _finish(beams: Beams, candidates: Candidates, rules: BeamRules, num_beams: i
         finished=torch.cat([beams.finished, may_finish], dim=1).gather(1, best),
         codes=torch.cat([beams.codes, codes], dim=1).gather(1, best),
         end_logprobs=torch.cat([beams.end_logprobs, candidates.logprobs], dim=1).gather(1, best),
-        can_improve=beams.can_improve,
     )
 
 
-def _can_improve(beams: Beams, rules: BeamRules) -> torch.Tensor:
-    """(n, 1) bool: the best running beam, judged at its best length, beats the worst finished hypothesis."""
+def _is_done(beams: Beams, rules: BeamRules) -> torch.Tensor:
+    """(n, 1) bool: no running beam, judged at its best length, beats the worst of k finished hypotheses."""
     best_running = beams.running_scores[:, :1] / rules.best_divisor
     worst_finished = torch.where(beams.finished, beams.scores.amin(dim=1, keepdim=True), NEVER)
-    return (best_running > worst_finished).any(dim=1, keepdim=True)
+    can_win = (best_running > worst_finished).any(dim=1, keepdim=True)
+    return ~can_win | (rules.stops_early & beams.finished.all(dim=1, keepdim=True))

@@ -89,7 +89,8 @@ class Group:
         seen.copy_(seen.gather(1, parents[:, :, None].expand(seen.shape)))
 
     def _move(self, sources: list[int], targets: list[int]) -> None:
-        self.cache.move(sources, targets)
+        num_steps = max(self.sequences[target].num_steps for target in targets)
+        self.cache.move(sources, targets, self.shape.prefix + num_steps * self.shape.num_rows)
         self.tokens[targets] = self.tokens[sources]
         self.mask[targets] = self.mask[sources]
         if self.beams is not None:

@@ -59,10 +59,10 @@ class KVCache:
             new[:kept] = old[:kept]
             self._layers[index] = new
 
-    def move(self, sources: list[int], targets: list[int]) -> None:
-        """Copies the blocks `sources` over the blocks `targets`."""
+    def move(self, sources: list[int], targets: list[int], num_cells: int) -> None:
+        """Copies the first cells of the blocks `sources` over those of the blocks `targets`."""
         for layer in self._layers:
-            layer[targets] = layer[sources]
+            layer[targets, :num_cells] = layer[sources, :num_cells]
 
     def write(self, layer: int, cells: torch.Tensor, states: torch.Tensor) -> None:
         """Stores `states` (rows, width), a key and a value each, at `cells` (rows,), counted over the whole pool."""

@@ -17,8 +17,6 @@ from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.sequence import Sequence
 
-Attend = Callable[[int, torch.Tensor], torch.Tensor]
-
 
 class OptBackend:
     """Decodes with an `OPTForCausalLM` whose first `num_query_tokens` positions are image rows."""
@@ -58,44 +56,43 @@ class OptBackend:
 
     def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
         """Stores the prefixes: all of image rows and prompt but its last token, which the first step feeds."""
-        hidden = self._embed(self._prefix_embeddings(span.sequences, image_rows))
-
-        def attend_causally(layer: int, states: torch.Tensor) -> torch.Tensor:
-            # Padding is on the right: causal attention never looks at it, and the mask hides its cells later.
-            span.group.cache.write_prefix(layer, span.start, span.stop, states[..., self._width :])
-            heads = states.view(*states.shape[:2], 3, self.geometry.num_heads, -1).permute(2, 0, 3, 1, 4)
-            query, keys, values = heads.unbind()
-            mixed = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=self._scale)
-            return mixed.transpose(1, 2).flatten(2)
-
-        self._run(hidden, attend_causally)
+        embeddings = self._prefix_embeddings(span.sequences, image_rows)
+        hidden = self._project(embeddings) + self._positions[: embeddings.shape[1]]
+        for index, layer in enumerate(self._layers):
+            states = layer.states(hidden)
+            span.group.cache.write_prefix(index, span.start, span.stop, states[..., self._width :])
+            if layer is not self._layers[-1]:
+                hidden = layer.finish(hidden, self._attend_causally(states))
 
     def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
         tokens = join([step.tokens.view(-1) for step in steps])
         positions = join([step.positions[:, None].expand(step.tokens.shape).reshape(-1) for step in steps])
-
-        def attend_to_blocks(layer: int, states: torch.Tensor) -> torch.Tensor:
-            parts = zip(steps, states.split_with_sizes([step.num_rows for step in steps]), strict=True)
-            return join([self._attend_step(step, layer, part) for step, part in parts])
-
         hidden = self._project(F.embedding(tokens, self._embeddings)) + F.embedding(positions, self._positions)
-        hidden = self._run(hidden, attend_to_blocks)
+        sizes = [step.num_rows for step in steps]
+        for index, layer in enumerate(self._layers):
+            parts = zip(steps, layer.states(hidden).split_with_sizes(sizes), strict=True)
+            hidden = layer.finish(hidden, join([self._attend_to_block(step, index, part) for step, part in parts]))
         if self._final_norm is not None:
             hidden = self._final_norm(hidden)
         if self._project_out is not None:
             hidden = F.linear(hidden, self._project_out)
         return F.linear(hidden, self._head).float()
 
-    def _attend_step(self, step: Step, layer: int, states: torch.Tensor) -> torch.Tensor:
-        """states (rows, 3 * width): query, key and value of one span's rows."""
+    def _attend_to_block(self, step: Step, layer: int, states: torch.Tensor) -> torch.Tensor:
+        """states (rows, 3 * width): query, key and value of one span's rows; returns (rows, width)."""
         step.cache.write(layer, step.cells, states[:, self._width :])
         keys, values = step.keys_and_values(layer, 0, step.live)
         return attend(states[:, : self._width], keys, values, step.mask[:, None], self._scale)
 
-    def _run(self, hidden: torch.Tensor, attend: Attend) -> torch.Tensor:
-        for index, layer in enumerate(self._layers):
-            hidden = layer(index, hidden, attend)
-        return hidden
+    def _attend_causally(self, states: torch.Tensor) -> torch.Tensor:
+        """states (n, tokens, 3 * width) -> (n, tokens, width).
+
+        Padding is on the right: causal attention never looks at it, and the mask hides its cells later.
+        """
+        heads = states.view(*states.shape[:2], 3, self.geometry.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, keys, values = heads.unbind()
+        mixed = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=self._scale)
+        return mixed.transpose(1, 2).flatten(2)
 
     def _prefix_embeddings(self, sequences: SequenceOf[Sequence], image_rows: SequenceOf[torch.Tensor]) -> torch.Tensor:
         """(n, longest prefix, embedding width), padded on the right."""
@@ -109,9 +106,6 @@ class OptBackend:
         places.copy_(torch.stack(list(image_rows)).flatten(1)[:, : places[0].numel()].view(places.shape))
         return embeddings
 
-    def _embed(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return self._project(embeddings) + self._positions[: embeddings.shape[1]]
-
     def _project(self, embeddings: torch.Tensor) -> torch.Tensor:
         if self._project_in is not None:
             embeddings = F.linear(embeddings, self._project_in)
@@ -119,7 +113,7 @@ class OptBackend:
 
 
 class _Layer:
-    """One decoder layer: hidden (..., width) -> hidden; `attend` gets (..., 3 * width) and returns (..., width)."""
+    """One decoder layer, in two halves around its attention."""
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
@@ -131,9 +125,13 @@ class _Layer:
         self._attention_norm = _norm(layer.self_attn_layer_norm)
         self._final_norm = _norm(layer.final_layer_norm)
 
-    def __call__(self, index: int, hidden: torch.Tensor, attend: Attend) -> torch.Tensor:
-        normed = self._attention_norm(hidden) if self._norms_first else hidden
-        hidden = hidden + F.linear(attend(index, F.linear(normed, *self._inputs)), *self._output)
+    def states(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (..., width) -> query, key and value (..., 3 * width)."""
+        return F.linear(self._attention_norm(hidden) if self._norms_first else hidden, *self._inputs)
+
+    def finish(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """hidden and what attention made of it, (..., width) each -> the next layer's hidden."""
+        hidden = hidden + F.linear(mixed, *self._output)
         if not self._norms_first:
             hidden = self._attention_norm(hidden)
         normed = self._final_norm(hidden) if self._norms_first else hidden

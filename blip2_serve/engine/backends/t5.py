@@ -7,10 +7,12 @@ batch and cannot have rows at different places, so the decoder step is written o
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from transformers.activations import NewGELUActivation
 
 from blip2_serve.engine.backends.base import attend, end_ids_of, fuse, join, weights_of
 from blip2_serve.engine.group import Span, Step
@@ -63,18 +65,13 @@ class T5Backend:
     def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
         spans = [_DecodeSpan(step, self._bias) for step in steps]
         sizes = [step.num_rows for step in steps]
-
-        def attend_to_tails(layer: int, states: torch.Tensor) -> torch.Tensor:
-            parts = zip(spans, states.split_with_sizes(sizes), strict=True)
-            return join([span.attend_to_tail(layer, part) for span, part in parts])
-
-        def attend_to_prefixes(layer: int, queries: torch.Tensor) -> torch.Tensor:
-            parts = zip(spans, queries.split_with_sizes(sizes), strict=True)
-            return join([span.attend_to_prefix(layer, part) for span, part in parts])
-
         hidden = F.embedding(join([step.tokens.view(-1) for step in steps]), self._embeddings)
         for index, layer in enumerate(self._layers):
-            hidden = layer(index, hidden, attend_to_tails, attend_to_prefixes)
+            states = zip(spans, layer.own_states(hidden).split_with_sizes(sizes), strict=True)
+            hidden = layer.add_own(hidden, join([span.attend_to_tail(index, part) for span, part in states]))
+            queries = zip(spans, layer.cross_query(hidden).split_with_sizes(sizes), strict=True)
+            hidden = layer.add_cross(hidden, join([span.attend_to_prefix(index, part) for span, part in queries]))
+            hidden = layer.feed_forward(hidden)
         hidden = self._final_norm(hidden)
         if self._head_scale != 1.0:
             hidden = hidden * self._head_scale
@@ -123,11 +120,8 @@ class _DecodeSpan:
         return attend(queries, keys, values, self._prefix_mask, scale=1.0)
 
 
-Attend = Callable[[int, torch.Tensor], torch.Tensor]
-
-
 class _Layer:
-    """One decoder layer: hidden (rows, d_model) -> hidden; the two attends return (rows, heads * head_dim)."""
+    """One decoder layer, in the pieces that lie around its two attentions; hidden is (rows, d_model)."""
 
     def __init__(self, block: Any) -> None:
         own, cross, feed = block.layer[0], block.layer[1], block.layer[2]
@@ -141,27 +135,35 @@ class _Layer:
         self._is_gated = hasattr(dense, "wi_0")
         self._up = fuse([dense.wi_0, dense.wi_1]) if self._is_gated else weights_of(dense.wi)
         self._down = weights_of(dense.wo)
-        self._activation = dense.act
+        self._activation = _activation(dense.act)
 
     def cross_states(self, encoded: torch.Tensor) -> torch.Tensor:
         """encoded (n, tokens, d_model) -> keys and values (n, tokens, 2 * width)."""
         return F.linear(encoded, *self._cross_inputs)
 
-    def __call__(self, index: int, hidden: torch.Tensor, own: Attend, cross: Attend) -> torch.Tensor:
-        states = F.linear(self._own_norm(hidden), *self._own_inputs)
-        hidden = hidden + F.linear(own(index, states), *self._own_output)
-        query = F.linear(self._cross_norm(hidden), *self._cross_query)
-        hidden = hidden + F.linear(cross(index, query), *self._cross_output)
-        # `wo` may be kept in float32 in a model of lower precision.
-        inner = self._feed(self._feed_norm(hidden)).to(self._down[0].dtype)
-        return hidden + F.linear(inner, *self._down)
+    def own_states(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Query, key and value (rows, 3 * width) of the self-attention."""
+        return F.linear(self._own_norm(hidden), *self._own_inputs)
 
-    def _feed(self, hidden: torch.Tensor) -> torch.Tensor:
-        inner = F.linear(hidden, *self._up)
-        if not self._is_gated:
-            return self._activation(inner)  # type: ignore[no-any-return]
-        gate, linear = inner.chunk(2, dim=-1)
-        return self._activation(gate) * linear  # type: ignore[no-any-return]
+    def add_own(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        return hidden + F.linear(mixed, *self._own_output)
+
+    def cross_query(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(rows, width)."""
+        return F.linear(self._cross_norm(hidden), *self._cross_query)
+
+    def add_cross(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        return hidden + F.linear(mixed, *self._cross_output)
+
+    def feed_forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        inner = F.linear(self._feed_norm(hidden), *self._up)
+        if self._is_gated:
+            gate, linear = inner.chunk(2, dim=-1)
+            inner = self._activation(gate) * linear
+        else:
+            inner = self._activation(inner)
+        # `wo` may be kept in float32 in a model of lower precision.
+        return hidden + F.linear(inner.to(self._down[0].dtype), *self._down)
 
 
 class _Norm:
@@ -177,6 +179,11 @@ class _Norm:
         if self._weight.dtype in (torch.float16, torch.bfloat16):
             hidden = hidden.to(self._weight.dtype)
         return self._weight * hidden
+
+
+def _activation(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """transformers writes Flan-T5's GELU out in eight operations; PyTorch has it in one."""
+    return partial(F.gelu, approximate="tanh") if isinstance(module, NewGELUActivation) else module
 
 
 def _bias_by_distance(attention: Any) -> torch.Tensor:
