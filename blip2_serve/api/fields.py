@@ -26,22 +26,28 @@ class ImageFields(BaseModel):
     img: bytes = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
     max_new_tokens: int | None = Field(
-        None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write; 30, for vqa 10"
+        None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
     )
     min_new_tokens: int | None = Field(
-        None, ge=0, le=MAX_NEW_TOKENS, description="fewest tokens to write, at most max_new_tokens; 0"
+        None, ge=0, le=MAX_NEW_TOKENS, description="fewest tokens to write, at most max_new_tokens; default 0"
     )
-    num_beams: int | None = Field(None, ge=1, le=MAX_NUM_BEAMS, description="beams of the search; 5, with do_sample 1")
-    do_sample: bool | None = Field(None, description="draw tokens at random instead of searching; false")
-    temperature: float | None = Field(None, gt=0, le=100, description="of sampling; 1")
-    top_p: float | None = Field(None, gt=0, le=1, description="share of probability to sample from; 0.9")
-    top_k: int | None = Field(None, ge=0, le=1_000_000, description="number of tokens to sample from; 50")
-    repetition_penalty: float | None = Field(None, gt=0, le=100, description="above 1 avoids repetition; 1")
+    num_beams: int | None = Field(
+        None, ge=1, le=MAX_NUM_BEAMS, description="beams of the search, 1 to 16; default 5, with do_sample 1"
+    )
+    do_sample: bool | None = Field(None, description="draw tokens at random instead of searching; default false")
+    temperature: float | None = Field(None, gt=0, le=100, description="of sampling, above 0; default 1")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="share of probability to sample from, above 0 to 1; default 0.9"
+    )
+    top_k: int | None = Field(
+        None, ge=0, le=1_000_000, description="number of tokens to sample from, 0 for all; default 50"
+    )
+    repetition_penalty: float | None = Field(None, gt=0, le=100, description="above 1 avoids repetition; default 1")
     length_penalty: float | None = Field(
-        None, ge=-100, le=100, description="above 0 favours long answers of beams; 1, for vqa 0 (T5: -1)"
+        None, ge=-100, le=100, description="above 0 favours long answers of beams; default 1, for vqa 0 (T5: -1)"
     )
     no_repeat_ngram_size: int | None = Field(
-        None, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; 0 is off"
+        None, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; default 0, off"
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
 
@@ -88,7 +94,7 @@ class AnswerFields(ImageFields):
     """A question about a picture."""
 
     txt: str | None = Field(
-        None, max_length=MAX_TEXT_CHARACTERS, description="the question; What is this a picture of?"
+        None, max_length=MAX_TEXT_CHARACTERS, description="the question; default: What is this a picture of?"
     )
 
     @staticmethod
@@ -101,7 +107,7 @@ class ChatFields(ImageFields):
     """The next question of a conversation about a picture."""
 
     txt: str | None = Field(
-        None, max_length=MAX_TEXT_CHARACTERS, description="the question; What is this a picture of?"
+        None, max_length=MAX_TEXT_CHARACTERS, description="the question; default: What is this a picture of?"
     )
     context: list[Turn] | None = Field(
         None,
