@@ -117,7 +117,7 @@ class Engine:
 
     def stats(self) -> Stats:
         return Stats(
-            num_waiting=len(self._sinks) - len(self._running),
+            num_waiting=max(0, len(self._sinks) - len(self._running)),
             num_running=len(self._running),
             num_rows=self._books.live_rows,
             max_rows=self._books.max_rows,
