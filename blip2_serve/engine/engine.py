@@ -27,7 +27,6 @@ from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, E
 log = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
-MAX_PREFILL_TOKENS = 4096
 IDLE_S = 1.0
 
 
@@ -35,7 +34,8 @@ class Engine:
     """Runs requests; see `submit`, `cancel`, `start`, `stop`.
 
     `decode` turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and
-    the cache: CELLS_PER_ROW cells for each, but never less than the largest request that fits so many rows.
+    the cache: CELLS_PER_ROW cells for each, but never less than the largest request that fits so many rows. What keeps
+    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`.
     """
 
     def __init__(
@@ -48,13 +48,14 @@ class Engine:
         max_rows: int = 64,
         max_queue: int = 256,
         max_images_per_step: int = 4,
+        max_prefill_tokens: int = 512,
         step_timeout_s: float = 120.0,
     ) -> None:
         self._books = make_books(max_rows)
         self._backend = backend
         self._decode_ids = decode
         self._runner = Runner(backend, encode_images, self._books)
-        self._scheduler = Scheduler(self._books, MAX_PREFILL_TOKENS)
+        self._scheduler = Scheduler(self._books, max_prefill_tokens)
         self._vision = VisionBatcher(max_images_per_step)
         self._image_cache = image_cache
         self._max_queue = max_queue
@@ -76,8 +77,9 @@ class Engine:
     # ---- the door: any thread
 
     def submit(self, request: Request, sink: Sink) -> None:
-        """Queues a request; `sink` is called from the engine's thread, with Deltas and then one Finished or Failed.
+        """Queues a request; `sink` is told Deltas and then one Finished or Failed.
 
+        It is called from the engine's thread (or the watchdog's) and has to be quick.
         Raises PromptTooLong for what never fits, Busy when the queue is full, EngineDead when the loop has stopped.
         """
         sequence = make_sequence(request, self._backend, self._books)
@@ -115,7 +117,7 @@ class Engine:
 
     def stats(self) -> Stats:
         return Stats(
-            num_waiting=len(self._sinks) - len(self._running),
+            num_waiting=max(0, len(self._sinks) - len(self._running)),
             num_running=len(self._running),
             num_rows=self._books.live_rows,
             max_rows=self._books.max_rows,

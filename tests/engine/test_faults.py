@@ -1,5 +1,6 @@
 """Faults stay where they belong; a dead or hung loop is known at once."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -231,3 +232,34 @@ def test_books_that_do_not_balance_stop_the_engine(model: Any, started: Any) -> 
     while engine.is_alive and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not engine.is_alive
+
+
+def test_callers_that_come_and_go_from_many_threads_leave_nothing_behind(model: Any, started: Any) -> None:
+    engine = started(make_engine(model, max_rows=16))
+    numbers = iter(range(10_000))
+    unanswered: list[int] = []
+
+    def call(seed: int) -> None:
+        choice = random.Random(seed)
+        for _ in range(8):
+            request_id, caller = next(numbers), Caller()
+            options = choice.choice([OPTIONS, BEAMS, DecodingOptions(num_beams=1, do_sample=True, max_new_tokens=5)])
+            engine.submit(Case(choice.randrange(4), (2, 5, 6), options).request(request_id), caller)
+            if choice.random() < 0.4:
+                time.sleep(choice.random() / 100)
+                engine.cancel(request_id)
+            elif not isinstance(caller.wait(), Finished):
+                unanswered.append(request_id)
+
+    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    deadline = time.monotonic() + 5
+    while engine.stats().num_rows and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stats = engine.stats()
+    assert (unanswered, stats.num_rows, stats.num_running, stats.num_waiting) == ([], 0, 0, 0)
+    assert engine.is_alive
+    engine._runner.check_books()

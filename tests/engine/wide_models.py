@@ -32,7 +32,7 @@ NUM_QUERIES = 4
 IMAGE_SIZE = 28
 IMAGE_PROCESSOR = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
 # Each with a seed whose texts are varied and of many lengths.
-KINDS = {"opt": 2, "opt-post-norm": 0, "opt-projected": 2, "t5-gated-untied": 3, "t5-plain-tied": 5}
+KINDS = {"opt": 2, "opt-post-norm": 0, "opt-projected": 2, "opt-bare": 1, "t5-gated-untied": 3, "t5-plain-tied": 5}
 
 
 @lru_cache
@@ -78,6 +78,9 @@ def _opt(kind: str) -> OPTConfig:
         max_position_embeddings=320,
         do_layer_norm_before=kind != "opt-post-norm",
         word_embed_proj_dim=20 if kind == "opt-projected" else 32,
+        enable_bias=kind != "opt-bare",
+        layer_norm_elementwise_affine=kind != "opt-bare",
+        _remove_final_layer_norm=kind == "opt-bare",
         pad_token_id=PAD_ID,
         bos_token_id=BOS_ID,
         eos_token_id=END_ID,
