@@ -98,7 +98,7 @@ class Blip2:
                 f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s.items()
             ),
         }
-        if answer.dropped_turns:
+        if answer.dropped_turns is not None:
             headers["X-Dropped-Turns"] = str(answer.dropped_turns)
         return cast(str, PlainTextResponse(answer.text, headers=headers))
 

@@ -29,14 +29,14 @@ class Answer:
     Attributes:
         text: stripped; never repeats a question.
         new_tokens: tokens that the model wrote, the end token counted.
-        dropped_turns: earlier turns of a chat that did not fit into the context.
+        dropped_turns: earlier turns of a chat that did not fit into the context; None where there can be none.
         timings_s: seconds by stage, for people who look for where the time goes.
     """
 
     text: str
     new_tokens: int
     finish_reason: FinishReason
-    dropped_turns: int = 0
+    dropped_turns: int | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
 
 
@@ -46,7 +46,7 @@ class Prompt:
 
     ids: list[int]
     answer_begins: str = ""
-    dropped_turns: int = 0
+    dropped_turns: int | None = None
 
 
 class Tasks:
