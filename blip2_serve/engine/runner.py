@@ -47,10 +47,6 @@ class Runner:
         backend = self.backend
         self.ends = EndTokens.of(backend.end_ids, backend.vocab_size, backend.geometry.device)
 
-    @property
-    def running(self) -> list[Sequence]:
-        return [sequence for group in self.groups.values() for sequence in group.sequences]
-
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
         """Image rows (query tokens, width) of each image, or what went wrong with it."""
         rows: list[torch.Tensor] = []

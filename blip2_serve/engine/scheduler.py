@@ -1,7 +1,6 @@
 """Who runs next: first come, first served, with a bounded number of exceptions. No torch."""
 
 from collections import deque
-from collections.abc import Iterator
 
 from blip2_serve.engine.rows import RowBooks
 from blip2_serve.engine.sequence import Sequence
@@ -21,12 +20,6 @@ class Scheduler:
         self._max_prefill_tokens = max_prefill_tokens
         self._queue: deque[Sequence] = deque()
         self._num_overtakes = 0
-
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._queue)
 
     def add(self, sequence: Sequence) -> None:
         self._queue.append(sequence)
