@@ -7,6 +7,7 @@ import bentoml
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from blip2_serve.api.access_log import AccessLog
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
@@ -25,6 +26,7 @@ from blip2_serve.tasks import Answer, Tasks
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
     traffic={"timeout": MAX_DEADLINE_S + 60},
+    logging={"access": {"enabled": False}},  # see api/access_log.py
 )
 class Blip2:
     """Captions, answers and conversations about pictures, by BLIP-2."""
@@ -108,6 +110,7 @@ def _max_request_bytes() -> int:
 
 
 # The first is the outermost.
+Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(DescribedErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from blip2_serve.config import Settings
+from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.options import DecodingOptions
@@ -55,7 +56,7 @@ async def count_changes(settings: Settings, pictures: Sequence[bytes], decoding:
 
         async def caption(picture: bytes, tasks: Tasks = tasks, gate: asyncio.Semaphore = gate) -> str:
             async with gate:
-                return (await tasks.caption(picture, None, decoding)).text
+                return (await tasks.caption(Upload(picture), None, decoding)).text
 
         calls = [asyncio.ensure_future(caption(picture)) for picture in pictures]
         texts.extend([await call for call in tqdm(calls, desc=f"{settings.dtype}, {at_once} at once")])

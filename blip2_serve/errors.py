@@ -36,8 +36,9 @@ class Blip2Error(Exception):
 
 
 def error_body(message: str, type_: str, param: str | None, code: str) -> dict[str, dict[str, str | None]]:
-    """`{"error": {"message", "type", "param", "code"}}`."""
-    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    """`{"error": {"message", "type", "param", "code"}}`; half characters, which no JSON can carry, become "?"."""
+    said = {"message": message, "type": type_, "param": param, "code": code}
+    return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in said.items()}}
 
 
 class RequestError(Blip2Error):

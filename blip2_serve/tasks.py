@@ -15,8 +15,8 @@ from PIL import Image
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.request import Event, Failed, Finished, FinishReason, ImageInput, Request
-from blip2_serve.errors import Busy, PromptTooLong
-from blip2_serve.images import load_image, squash
+from blip2_serve.errors import Busy, DeadlineExceeded, PromptTooLong
+from blip2_serve.images import Upload, load_image, squash
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
@@ -72,16 +72,18 @@ class Tasks:
         """What the outside may know the model by."""
         return self._loaded.name
 
-    async def caption(self, image: bytes, prefix: str | None, options: DecodingOptions) -> Answer:
+    async def caption(self, image: Upload, prefix: str | None, options: DecodingOptions) -> Answer:
         """A caption; with `prefix`, the caption that begins with it (a Flan-T5 gives what it generates)."""
         return await self._run(image, partial(self._caption_prompt, prefix, options), options)
 
-    async def answer(self, image: bytes, question: str | None, options: DecodingOptions) -> Answer:
+    async def answer(self, image: Upload, question: str | None, options: DecodingOptions) -> Answer:
         """The answer to one question."""
         prompt = vqa_prompt(question or DEFAULT_QUESTION, self._loaded.family)
         return await self._run(image, partial(self._question_prompt, prompt, options), options)
 
-    async def chat(self, image: bytes, question: str | None, turns: Sequence[Turn], options: DecodingOptions) -> Answer:
+    async def chat(
+        self, image: Upload, question: str | None, turns: Sequence[Turn], options: DecodingOptions
+    ) -> Answer:
         """The answer to a question after earlier turns; the oldest are dropped where the context is full."""
         make_prompt = partial(self._chat_prompt, question or DEFAULT_QUESTION, turns, options)
         return await self._run(image, make_prompt, options)
@@ -91,11 +93,11 @@ class Tasks:
         grey = io.BytesIO()
         Image.new("RGB", (8, 8), "grey").save(grey, "PNG")
         for num_beams in (1, 5):
-            await self.caption(grey.getvalue(), None, DecodingOptions(max_new_tokens=2, num_beams=num_beams))
+            await self.caption(Upload(grey.getvalue()), None, DecodingOptions(max_new_tokens=2, num_beams=num_beams))
 
     def close(self) -> None:
         """Stop the engine; whoever still waits is told so."""
-        self._picture_threads.shutdown(cancel_futures=True)
+        self._picture_threads.shutdown(wait=False, cancel_futures=True)
         self._engine.stop()
 
     def _caption_prompt(self, prefix: str | None, options: DecodingOptions) -> Prompt:
@@ -126,35 +128,38 @@ class Tasks:
         """Tokens that the context leaves for the prompt."""
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - options.max_new_tokens
 
-    async def _run(self, image: bytes, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
+    async def _run(self, image: Upload, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
         arrived = time.monotonic()
-        prompt, picture = await self._prepare(image, make_prompt)
+        deadline = arrived + self._settings.deadline_s
+        prompt, picture = await self._prepare(image, make_prompt, deadline)
         prepare_s = time.monotonic() - arrived
-        finished = await self._generate(
-            Request(
-                next(self._request_ids),
-                picture,
-                tuple(prompt.ids),
-                options,
-                deadline=arrived + self._settings.deadline_s,
-            )
-        )
-        return self._answer(prompt, finished, prepare_s)
+        request = Request(next(self._request_ids), picture, tuple(prompt.ids), options, deadline=deadline)
+        return self._answer(prompt, await self._generate(request), prepare_s)
 
-    async def _prepare(self, image: bytes, make_prompt: Callable[[], Prompt]) -> tuple[Prompt, ImageInput]:
-        """Decode and tokenise in a thread; the queue in front of the threads is bounded like the engine's."""
-        if self._num_preparing >= self._settings.max_queue:
-            raise Busy(f"{self._num_preparing} requests are waiting: try again in a second.", retry_after_s=1.0)
+    async def _prepare(
+        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
+    ) -> tuple[Prompt, ImageInput]:
+        """Decode and tokenise in a thread; what waits here counts with what waits in the engine."""
+        if self._num_preparing + self._engine.stats().num_waiting >= self._settings.max_queue:
+            raise Busy(f"{self._settings.max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
         self._num_preparing += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._picture_threads, self._prepare_now, image, make_prompt)
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._picture_threads, self._prepare_now, image, make_prompt, deadline
+                )
+        except TimeoutError:
+            raise DeadlineExceeded("The picture was not read within the deadline: try again later.") from None
         finally:
             self._num_preparing -= 1
 
-    def _prepare_now(self, image: bytes, make_prompt: Callable[[], Prompt]) -> tuple[Prompt, ImageInput]:
+    def _prepare_now(
+        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
+    ) -> tuple[Prompt, ImageInput]:
+        if time.monotonic() > deadline:
+            raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
-        picture = load_image(image, self._settings.max_image_pixels)
+        picture = load_image(image.take(), self._settings.max_image_pixels)
         pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
         return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._checkpoint).digest(), pixels)
 

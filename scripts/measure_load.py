@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessorPil, OPTConfig
 
 from blip2_serve.config import Settings
+from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks import Answer, Tasks
@@ -135,7 +136,7 @@ def load_and_caption(folder: Path) -> dict[str, Any]:
 async def _caption(tasks: Tasks) -> Answer:
     picture = io.BytesIO()
     Image.new("RGB", (640, 480), "red").save(picture, "JPEG")
-    return await tasks.caption(picture.getvalue(), None, DecodingOptions())
+    return await tasks.caption(Upload(picture.getvalue()), None, DecodingOptions())
 
 
 def measure_in_fresh_process(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong
+from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
@@ -44,9 +45,9 @@ def test_every_verb_gives_the_answer_of_the_reference(
 ) -> None:
     async def ask() -> list[str]:
         answers = await asyncio.gather(
-            tasks.caption(jpeg(), None, options),
-            tasks.answer(jpeg(), "what?", options),
-            tasks.chat(jpeg(), "why?", [("what?", "a cat")], options),
+            tasks.caption(Upload(jpeg()), None, options),
+            tasks.answer(Upload(jpeg()), "what?", options),
+            tasks.chat(Upload(jpeg()), "why?", [("what?", "a cat")], options),
         )
         return [answer.text for answer in answers]
 
@@ -58,22 +59,24 @@ def test_a_checkpoints_own_prompt_is_replaced_and_never_echoed(tiny_models: dict
     coco = dataclasses.replace(tiny_models["opt"], caption_prompt="a photo of")
     tasks = Tasks(coco, Settings(max_rows=8))
     try:
-        own = asyncio.run(tasks.caption(jpeg(), None, GREEDY)).text
+        own = asyncio.run(tasks.caption(Upload(jpeg()), None, GREEDY)).text
         assert own == expected(coco, "a photo of", GREEDY)
-        assert asyncio.run(tasks.caption(jpeg(), "hi", GREEDY)).text.startswith("hi")
+        assert asyncio.run(tasks.caption(Upload(jpeg()), "hi", GREEDY)).text.startswith("hi")
     finally:
         tasks.close()
 
 
 def test_a_text_that_does_not_fit_is_refused_before_the_picture_is_read(tasks: Tasks) -> None:
     with pytest.raises(PromptTooLong, match="512"):
-        asyncio.run(tasks.answer(b"no picture", "x" * 600, GREEDY))
+        asyncio.run(tasks.answer(Upload(b"no picture"), "x" * 600, GREEDY))
 
 
 def test_a_bad_picture_hurts_only_its_own_request(loaded: LoadedModel, tasks: Tasks) -> None:
     async def ask() -> tuple[object, object]:
         bad, good = await asyncio.gather(
-            tasks.caption(b"", None, GREEDY), tasks.caption(jpeg(), None, GREEDY), return_exceptions=True
+            tasks.caption(Upload(b""), None, GREEDY),
+            tasks.caption(Upload(jpeg()), None, GREEDY),
+            return_exceptions=True,
         )
         return bad, good
 
@@ -86,7 +89,7 @@ def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> No
     tasks = Tasks(loaded, Settings(max_rows=8, deadline_s=0.001))
     try:
         with pytest.raises(DeadlineExceeded):
-            asyncio.run(tasks.caption(jpeg(), None, GREEDY))
+            asyncio.run(tasks.caption(Upload(jpeg()), None, GREEDY))
     finally:
         tasks.close()
 
@@ -95,7 +98,7 @@ def test_a_full_queue_says_busy(loaded: LoadedModel) -> None:
     tasks = Tasks(loaded, Settings(max_rows=1, max_queue=2))
 
     async def flood() -> list[object]:
-        calls = (tasks.caption(jpeg(seed=seed), None, GREEDY) for seed in range(12))
+        calls = (tasks.caption(Upload(jpeg(seed=seed)), None, GREEDY) for seed in range(12))
         return list(await asyncio.gather(*calls, return_exceptions=True))
 
     try:

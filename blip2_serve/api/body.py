@@ -6,7 +6,6 @@ fields; this one reads the bytes itself.
 
 import asyncio
 import base64
-import binascii
 import json
 import re
 import sys
@@ -15,62 +14,57 @@ from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from blip2_serve.errors import InvalidField, InvalidImage, RequestError, UnsupportedBody
+from blip2_serve.errors import DeadlineExceeded, InvalidField, InvalidImage, RequestError, UnsupportedBody
+from blip2_serve.images import Upload
 
 _DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_WHITESPACE = re.compile(r"\s+")
 # More than any endpoint has, so that a repeated or unknown field is named and not just counted.
 _MAX_FIELDS = 32
+# No text is that long; parsing what is longer would hold up everybody.
+_MAX_TEXT_CHARACTERS = 2**20
+# A picture in base64 has a few per cent of escapes in a form and one comma in JSON; parsing costs time for each.
+_MAX_ESCAPES = 1_000_000
+_MAX_JSON_VALUES = 100_000
 _SMALL_BODY = 65_536  # bytes that are parsed faster than a thread is woken
+UPLOAD_TIMEOUT_S = 300.0
 
 
 async def read_body(request: Request) -> dict[str, object]:
-    """The fields of a request by name: `img` as bytes, the others as they came (text, or JSON values).
+    """The fields of a request by name: `img` as an `Upload`, the others as they came (text, or JSON values).
 
-    How many bytes there may be is `limits.BodyLimit`'s business.
+    How many bytes there may be is `limits.BodyLimit`'s business. The body is not kept by `request`.
 
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
         InvalidImage: `img` is text that holds no picture.
         UnsupportedBody: the Content-Type is not one of the three.
+        DeadlineExceeded: the upload took longer than `UPLOAD_TIMEOUT_S`.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    read = _READERS.get(kind.decode("latin-1"))
+    if read is None:
+        raise UnsupportedBody(
+            f"The Content-Type {kind.decode('ascii', 'replace')[:64]!r} is not read here: send multipart/form-data,"
+            " application/x-www-form-urlencoded or application/json."
+        )
     try:
-        if kind == "multipart/form-data":
-            return await _multipart_values(request)
-        if kind == "application/x-www-form-urlencoded":
-            return await _off_loop(_urlencoded_values, await request.body())
-        if kind == "application/json":
-            return await _off_loop(_json_values, await request.body())
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+            return await read(request, options)
     except ClientDisconnect:
         raise InvalidField("The upload ended before its end: send it again.") from None
-    raise UnsupportedBody(
-        f"The Content-Type {kind[:64]!r} is not read here: send multipart/form-data,"
-        " application/x-www-form-urlencoded or application/json."
-    )
+    except TimeoutError:
+        raise DeadlineExceeded(f"The upload took longer than {UPLOAD_TIMEOUT_S:g} s: send fewer bytes.") from None
 
 
-async def _off_loop(parse: Callable[[bytes], dict[str, object]], body: bytes) -> dict[str, object]:
-    """Parse where it cannot hold up other requests: twenty megabytes of JSON take a second."""
-    return parse(body) if len(body) < _SMALL_BODY else await asyncio.to_thread(parse, body)
-
-
-async def _multipart_values(request: Request) -> dict[str, object]:
-    parser = MultiPartParser(
-        request.headers,
-        request.stream(),
-        max_files=_MAX_FIELDS,
-        max_fields=_MAX_FIELDS,
-        max_part_size=sys.maxsize,
-    )
-    parser.spool_max_size = sys.maxsize  # bodies fit in memory: never spill to a disk that may be read-only
+async def _read_multipart(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
     try:
-        form = await parser.parse()
+        form = await _multipart_parser(request, options).parse()
     except (MultiPartException, FormParserError, UnicodeError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise InvalidField(f"The multipart form cannot be read ({reason}): check its boundary.") from None
@@ -80,10 +74,24 @@ async def _multipart_values(request: Request) -> dict[str, object]:
         await form.close()
 
 
+def _multipart_parser(request: Request, options: dict[bytes, bytes]) -> MultiPartParser:
+    """A parser that decodes names and text as UTF-8 only: the sender's charset could be one that takes hours."""
+    boundary = options.get(b"boundary", b"").decode("latin-1")
+    parser = MultiPartParser(
+        Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'} if boundary else {"content-type": ""}),
+        request.stream(),
+        max_files=_MAX_FIELDS,
+        max_fields=_MAX_FIELDS,
+        max_part_size=sys.maxsize,
+    )
+    parser.spool_max_size = sys.maxsize  # bodies fit in memory: never spill to a disk that may be read-only
+    return parser
+
+
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
-    if isinstance(part, str):
-        return part if name == "img" else _unquoted(part)
-    return await part.read() if name == "img" else _unquoted(await _text_of_file(name, part))
+    if name == "img":
+        return part if isinstance(part, str) else await part.read()
+    return _unquoted(part if isinstance(part, str) else await _text_of_file(name, part))
 
 
 async def _text_of_file(name: str, part: UploadFile) -> str:
@@ -96,7 +104,29 @@ async def _text_of_file(name: str, part: UploadFile) -> str:
         raise InvalidField(f"{name[:64]} is no UTF-8: send it as a text field.", param=name[:64]) from None
 
 
+async def _read_urlencoded(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
+    return await _parse(_urlencoded_values, request)
+
+
+async def _read_json(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
+    return await _parse(_json_values, request)
+
+
+_READERS = {
+    "multipart/form-data": _read_multipart,
+    "application/x-www-form-urlencoded": _read_urlencoded,
+    "application/json": _read_json,
+}
+
+
+async def _parse(parse: Callable[[bytes], dict[str, object]], request: Request) -> dict[str, object]:
+    body = b"".join([chunk async for chunk in request.stream()])
+    return parse(body) if len(body) < _SMALL_BODY else await asyncio.to_thread(parse, body)
+
+
 def _urlencoded_values(body: bytes) -> dict[str, object]:
+    if body.count(b"%") > _MAX_ESCAPES:
+        raise InvalidField("The form has too many escapes: send the picture as multipart/form-data.")
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -106,13 +136,15 @@ def _urlencoded_values(body: bytes) -> dict[str, object]:
 
 def _form_values(pairs: Sequence[tuple[str, bytes | str | None]]) -> dict[str, object]:
     """An empty text means "not given": that is how a browser sends a field nobody filled in."""
-    _refuse_repeated(pairs)
+    _check_names(pairs)
     given: dict[str, object] = {name: value for name, value in pairs if value is not None and value != ""}
     return _with_image(given)
 
 
 def _unquoted(text: str) -> str | None:
     """BentoML's client and the Swagger page send text as JSON (`"hi"`), curl sends it raw (`hi`)."""
+    if len(text) > _MAX_TEXT_CHARACTERS:
+        raise InvalidField(f"A text field has more than {_MAX_TEXT_CHARACTERS} characters: shorten it.")
     if text == "null":
         return None
     if text.startswith('"') and text.endswith('"'):
@@ -125,6 +157,8 @@ def _unquoted(text: str) -> str | None:
 
 
 def _json_values(body: bytes) -> dict[str, object]:
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
+        raise InvalidField(f"The body has more than {_MAX_JSON_VALUES} values: send fewer turns of context.")
     try:
         pairs = json.loads(body, object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -139,21 +173,24 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    _refuse_repeated(pairs)
+    _check_names(pairs)
     return dict(pairs)
 
 
-def _refuse_repeated(pairs: Sequence[tuple[str, object]]) -> None:
+def _check_names(pairs: Sequence[tuple[str, object]]) -> None:
     seen: set[str] = set()
     for name, _ in pairs:
+        if not name.isascii():
+            raise InvalidField(f"There is no field {name[:64]!a} here: the names of fields are ASCII.")
         if name in seen:
             raise InvalidField(f"{name[:64]} was sent twice: send it once.", param=name[:64])
         seen.add(name)
 
 
 def _with_image(values: dict[str, object]) -> dict[str, object]:
-    if "img" in values and not isinstance(values["img"], bytes):
-        values["img"] = decode_inline_image(values["img"])
+    if "img" in values:
+        img = values["img"]
+        values["img"] = Upload(img if isinstance(img, bytes) else decode_inline_image(img))
     return values
 
 
@@ -170,10 +207,10 @@ def decode_inline_image(value: object) -> bytes:
     header = _DATA_URI.match(value)
     if header and not header.group().lower().endswith(";base64,"):
         raise _not_inline("is a data: URI without base64")
-    text = _WHITESPACE.sub("", value[header.end() :] if header else value)
+    text = value[header.end() :] if header else value
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
+    except ValueError:
         raise _not_inline("is neither base64 nor a data: URI") from None
 
 

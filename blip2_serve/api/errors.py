@@ -74,7 +74,7 @@ class ErrorShape:
         except Blip2Error as error:
             await error_response(error)(scope, receive, send)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s %r failed", scope["method"], scope["path"][:256])
             if reply.passing:
                 raise  # half an answer is out: only a broken connection can say that the rest is missing
             if not reply.released:

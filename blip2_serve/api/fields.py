@@ -4,12 +4,14 @@ Everything is optional but the picture. `None` means "not given", so that a defa
 the family or another option.
 """
 
+import dataclasses
 import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blip2_serve.errors import InvalidField
+from blip2_serve.images import Upload
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import Family, Turn
 
@@ -21,9 +23,9 @@ MAX_TURNS = 256
 class ImageFields(BaseModel):
     """A picture, a text and how to decode; the base of all three."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
-    img: bytes = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    img: Upload = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
@@ -62,7 +64,8 @@ class ImageFields(BaseModel):
         Raises:
             InvalidField: two options contradict each other.
         """
-        given = self.model_dump(exclude_none=True, exclude={"img", "txt", "context"})
+        named = {field.name for field in dataclasses.fields(DecodingOptions)}
+        given = self.model_dump(exclude_none=True, include=named)
         sampling = {"num_beams": 1} if self.do_sample else {}
         options = DecodingOptions(**{**self.defaults(family), **sampling, **given})
         if options.do_sample and options.num_beams > 1:
@@ -147,7 +150,7 @@ def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
 
 def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidField:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name = str(problem["loc"][0])
+    name = str(problem["loc"][0]) if problem["loc"] else ""
     shown = name if len(name) <= 64 else f"{name[:64]}..."
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)

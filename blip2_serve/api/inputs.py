@@ -37,34 +37,33 @@ async def _read(model: type[ImageFields], request: Request) -> IODescriptor:
     return cast(IODescriptor, read)
 
 
-class CaptionInput(CaptionFields, IODescriptor):
+class _Input(IODescriptor):
+    """A body, described by its own fields and read as `fields`."""
+
+    fields: ClassVar[type[ImageFields]]
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
+        """What the endpoint is called with."""
+        return await _read(cls.fields, request)
+
+
+class CaptionInput(CaptionFields, _Input):
     """Body of /generate."""
 
+    fields = CaptionFields
     img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
 
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
-        """Read a caption's fields."""
-        return await _read(CaptionFields, request)
 
-
-class AnswerInput(AnswerFields, IODescriptor):
+class AnswerInput(AnswerFields, _Input):
     """Body of /vqa."""
 
-    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
-        """Read a question's fields."""
-        return await _read(AnswerFields, request)
+    fields = AnswerFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
 
 
-class ChatInput(ChatFields, IODescriptor):
+class ChatInput(ChatFields, _Input):
     """Body of /chat."""
 
-    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
-        """Read a conversation's fields."""
-        return await _read(ChatFields, request)
+    fields = ChatFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]

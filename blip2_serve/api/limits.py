@@ -1,20 +1,27 @@
-"""How much a stranger may send: a limit on the body of every request, whether it says its length or not."""
+"""How much strangers may send: a limit on every body, whether it says its length or not, and on all of them."""
 
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip2_serve.api.errors import error_response
-from blip2_serve.errors import ImageTooLarge
+from blip2_serve.errors import Busy, ImageTooLarge
+
+# Bytes of bodies that may be held at once, by requests that are being received or answered.
+MAX_BYTES_IN_FLIGHT = 2**30
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to a body over the limit, before reading it where its length is declared."""
+    """ASGI middleware: 413 to a body over the limit, before reading it where its length is declared.
+
+    All bodies together are bounded by `MAX_BYTES_IN_FLIGHT`; who would exceed that is answered 503.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: Callable[[], int]) -> None:
         """`max_bytes` is asked once, when the server starts: settings must not be read when this is imported."""
         self._app = app
         self._max_bytes = max_bytes()
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts."""
@@ -23,20 +30,27 @@ class BodyLimit:
         elif _declared_length(scope) > self._max_bytes:
             await error_response(self._too_large())(scope, receive, send)
         else:
-            await self._app(scope, self._counting(receive), send)
+            await self._counted(scope, receive, send)
 
-    def _counting(self, receive: Receive) -> Receive:
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
 
-        async def counted() -> Message:
+        async def counting() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._in_flight += size
             if received > self._max_bytes:
                 raise self._too_large()
+            if self._in_flight > MAX_BYTES_IN_FLIGHT:
+                raise Busy("Too many pictures are being sent at once: try again in a second.", retry_after_s=1.0)
             return message
 
-        return counted
+        try:
+            await self._app(scope, counting, send)
+        finally:
+            self._in_flight -= received
 
     def _too_large(self) -> ImageTooLarge:
         return ImageTooLarge(

@@ -2,5 +2,6 @@
 
 from blip2_serve.images.decode import Picture, load_image
 from blip2_serve.images.square import squash
+from blip2_serve.images.upload import Upload
 
-__all__ = ["Picture", "load_image", "squash"]
+__all__ = ["Picture", "Upload", "load_image", "squash"]

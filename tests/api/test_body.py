@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 
 import pytest
 from starlette.requests import Request
@@ -9,11 +10,13 @@ from starlette.types import Message
 
 from blip2_serve.api.body import decode_inline_image, read_body
 from blip2_serve.errors import InvalidField, InvalidImage, UnsupportedBody
+from blip2_serve.images import Upload
 
 
 def read(content_type: str, body: bytes, *, cut: bool = False) -> dict[str, object]:
-    """Parse a body that arrives in chunks of seven bytes; `cut` loses the connection half way."""
-    chunks = [body[start : start + 7] for start in range(0, len(body), 7)] or [b""]
+    """Parse a body that arrives in small chunks; `cut` loses the connection half way."""
+    step = 7 if len(body) < 10_000 else 65_536
+    chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
 
     async def receive() -> Message:
         if cut and len(chunks) == 1:
@@ -21,7 +24,8 @@ def read(content_type: str, body: bytes, *, cut: bool = False) -> dict[str, obje
         return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
-    return asyncio.run(read_body(Request(scope, receive)))
+    values = asyncio.run(read_body(Request(scope, receive)))
+    return {name: value.take() if isinstance(value, Upload) else value for name, value in values.items()}
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
@@ -98,3 +102,29 @@ def test_inline_pictures_are_nothing_else(text: object) -> None:
 def test_a_large_body_is_parsed_too() -> None:
     picture = base64.b64encode(b"x" * 100_000)
     assert read("application/json", b'{"img": "' + picture + b'"}') == {"img": b"x" * 100_000}
+
+
+def test_the_senders_charset_is_not_used() -> None:
+    hostile = f"{MULTIPART}; charset=punycode"
+    began = time.perf_counter()
+    read(hostile, form(('name="txt"', b"-" + b"a" * 200_000)))
+    assert time.perf_counter() - began < 0.5  # punycode takes quadratic time
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b'{"context": [' + b"[]," * 200_000 + b"[]]}"),
+        ("application/x-www-form-urlencoded", b"img=" + b"%41" * 1_100_000),
+        (MULTIPART, form(('name="context"', b"[" + b"[]," * 400_000 + b"[]]"))),
+    ],
+)
+def test_bodies_that_would_take_seconds_to_parse_are_refused_unparsed(kind: str, body: bytes) -> None:
+    with pytest.raises(InvalidField, match=r"more than|too many"):
+        read(kind, body)
+
+
+@pytest.mark.parametrize("name", ['"\\ud800"', '"\u00e9"'])
+def test_names_that_no_header_or_json_can_carry_are_refused(name: str) -> None:
+    with pytest.raises(InvalidField, match="ASCII"):
+        read("application/json", f'{{"img": "eHl6", {name}: 1}}'.encode())

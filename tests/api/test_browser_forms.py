@@ -9,6 +9,7 @@ from starlette.requests import Request
 from blip2_serve.api.body import read_body
 from blip2_serve.api.openapi import describe_bodies
 from blip2_serve.errors import InvalidField
+from blip2_serve.images import Upload
 
 IMG = ("a.jpg", b"picture", "image/jpeg")
 
@@ -23,7 +24,8 @@ def read(**parts: tuple[str, bytes, str]) -> dict[str, object]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
-    return asyncio.run(read_body(Request(scope, receive)))
+    values = asyncio.run(read_body(Request(scope, receive)))
+    return {name: value.take() if isinstance(value, Upload) else value for name, value in values.items()}
 
 
 def test_a_json_value_may_come_as_a_nameless_file() -> None:

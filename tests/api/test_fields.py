@@ -6,9 +6,10 @@ import pytest
 
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
 from blip2_serve.errors import InvalidField, PromptTooLong
+from blip2_serve.images import Upload
 from blip2_serve.options import DecodingOptions
 
-IMG = b"picture"
+IMG = Upload(b"picture")
 
 
 def caption(**values: object) -> CaptionFields:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from pictures import encode, gradient, jpeg, png_header_of
 from PIL import Image
+from serving import Server
 
 ENDPOINTS = ["/generate", "/vqa", "/chat"]
 ENCODED = base64.b64encode(jpeg()).decode()
@@ -123,6 +124,8 @@ DEEP = 100_000
         ("application/json", b""),
         ("application/json", b"\xff\xfe"),
         ("application/json", b"[" * DEEP),
+        ("application/json", b'{"img": "aGk=", "\\ud800": 1}'),
+        ("application/json", b'{"\\ud800": 1, "\\ud800": 2}'),
         ("application/json", b'{"img":' * DEEP),
         ("application/json", b'{"img": "a", "top_p": NaN}'),
         ("application/json", b'{"img": "a", "seed": ' + b"9" * 5000 + b"}"),
@@ -180,6 +183,17 @@ def test_random_bytes_in_every_part_of_a_request_never_give_a_5xx(http: httpx.Cl
         cut = rng.choice([len(damaged), rng.randrange(len(damaged))])
         reply = http.post("/generate", content=bytes(damaged[:cut]), headers={"content-type": content_type})
         assert reply.status_code < 500, reply.text
+
+
+def test_a_content_type_that_is_no_text_is_answered_too(http: httpx.Client) -> None:
+    refused(http.post("/generate", content=b"x", headers=[(b"content-type", b"\xff\xfe")]), 415)
+
+
+def test_a_stranger_cannot_write_lines_into_the_log(http: httpx.Client, server: Server) -> None:
+    refused(http.get("/a%0Ablip2-serve says hello"), 404)
+    log = server.log.read_text()
+    assert "/a%0Ablip2-serve%20says%20hello 404" in log
+    assert "\nblip2-serve says hello" not in log
 
 
 def test_after_all_this_the_server_still_captions(http: httpx.Client) -> None:
