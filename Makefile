@@ -57,6 +57,19 @@ test-slow: install
 measure-load: install
 	$(BIN)/python -m scripts.measure_load
 
+# Hours on two cores; continues where it was stopped.
+train-demo: install
+	$(BIN)/python -m training.train
+
+train-demo-t5: install
+	$(BIN)/python -m training.train --family t5
+
+eval-demo: install
+	$(BIN)/python -m training.evaluate --model demo
+
+eval-demo-t5: install
+	$(BIN)/python -m training.evaluate --model demo-t5
+
 # Long runs with dated results in benchmarks/results/.
 soak: install
 	$(BIN)/python -m benchmarks.soak

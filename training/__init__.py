@@ -1,0 +1,1 @@
+"""Draws labelled pictures of coloured shapes and trains the small checkpoints in `checkpoints/` on them."""

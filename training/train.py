@@ -1,0 +1,103 @@
+"""Trains a checkpoint: `python -m training.train --model demo`, then `--model demo-t5`.
+
+For `demo` the tower and the Q-Former learn from dense labels first, then OPT joins, and at last the tower is
+frozen, as BLIP-2's is, and words go on alone: they are cheap and need many more examples than seeing does.
+`demo-t5` starts from the tower and the Q-Former of `demo`. The state is saved on the way: the same command
+goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerFast
+
+from training.checkpoint import CHECKPOINTS, save
+from training.data import Packer, batches
+from training.model import blip2_config, new_model, opt_config, t5_config
+from training.opt_texts import OptPacker, opt_loss
+from training.pool import build_shard, load_pool
+from training.seen import see, seen_batches
+from training.t5_texts import T5Packer, t5_loss
+from training.tokenizer import opt_tokenizer, t5_tokenizer
+from training.trainer import Plan, TextLoss, Trainer, run
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a checkpoint is made of."""
+
+    tokenizer: PreTrainedTokenizerFast
+    text_config: Any
+    packer: Packer
+    loss: TextLoss
+    plan: Plan
+
+
+def opt_recipe() -> Recipe:
+    """`demo`: everything from the beginning."""
+    tokenizer = opt_tokenizer()
+    plan = Plan(steps=8_000, tower_steps=2_400, seeing_steps=4_800)
+    return Recipe(tokenizer, opt_config(tokenizer), OptPacker(tokenizer), opt_loss, plan)
+
+
+def t5_recipe() -> Recipe:
+    """`demo-t5`: what `demo` sees, in a Flan-T5's words."""
+    tokenizer = t5_tokenizer()
+    plan = Plan(steps=3_000, tower_steps=0, seeing_steps=0)
+    return Recipe(tokenizer, t5_config(tokenizer), T5Packer(tokenizer), t5_loss, plan)
+
+
+RECIPES = {"demo": opt_recipe, "demo-t5": t5_recipe}
+
+
+def see_as(model: Blip2ForConditionalGeneration, folder: Path) -> None:
+    """Give the model the tower, the Q-Former and the queries of a trained checkpoint."""
+    trained = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model.vision_model.load_state_dict(trained.vision_model.state_dict())
+    model.qformer.load_state_dict(trained.qformer.state_dict())
+    model.query_tokens.data.copy_(trained.query_tokens)
+
+
+def start(recipe: Recipe, seed: int, state_file: Path) -> Trainer:
+    """A trainer at its beginning, or where it was stopped."""
+    model = new_model(blip2_config(recipe.text_config, recipe.tokenizer), seed)
+    if recipe.plan.seeing_steps == 0:
+        see_as(model, CHECKPOINTS / "demo")
+    trainer = Trainer(model, recipe.plan, recipe.loss)
+    if state_file.exists():
+        trainer.go_on_from(torch.load(state_file))
+    return trainer
+
+
+def main() -> None:
+    """Draw the pool if need be, train, write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=RECIPES, default="demo")
+    parser.add_argument("--work", type=Path, default=Path("work"), help="folder for the pool and the state")
+    parser.add_argument("--output", type=Path, help="default: checkpoints/<model>")
+    parser.add_argument("--shards", type=int, default=5, help="of 20,000 pictures each")
+    parser.add_argument("--steps", type=int, help="in all, those already made included")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    recipe = RECIPES[options.model]()
+    plan = replace(recipe.plan, steps=options.steps or recipe.plan.steps)
+    for shard in range(options.shards):
+        build_shard(options.work / "pool", shard)
+    state_file = options.work / f"{options.model}.state.pt"
+    trainer = start(replace(recipe, plan=plan), options.seed, state_file)
+    images = load_pool(options.work / "pool", options.shards)
+    seeing = batches(images, recipe.packer, plan.batch_size, plan.num_texts, trainer.step)
+    run(trainer, seeing, plan.seeing_steps, state_file)
+    patches = see(trainer.vision, images[: plan.num_seen])
+    saying = seen_batches(patches, recipe.packer, plan.batch_size, trainer.step)
+    run(trainer, saying, plan.steps, state_file)
+    save(trainer.model, recipe.tokenizer, options.output or CHECKPOINTS / options.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""One step after another: what is learned from a batch, how fast, and the state that a run goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm  # type: ignore[import-untyped]
+from transformers import Blip2ForConditionalGeneration
+
+from training.data import Batch
+from training.patch_heads import PatchHeads
+from training.query_heads import QueryHeads
+from training.seen import SeenBatch
+
+TextLoss = Callable[[Blip2ForConditionalGeneration, Tensor, Any], Tensor]
+Measured = dict[str, float]
+
+AUXILIARY_WEIGHT = 0.5  # of the dense labels once the language model has joined
+LOG_EVERY = 100
+SAVE_EVERY = 250
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast. The rate rises, stays and falls to zero twice: while seeing, and after."""
+
+    steps: int
+    tower_steps: int  # the first ones, without the language model
+    seeing_steps: int  # the first ones, in which the tower learns; then it is frozen and words go on
+    batch_size: int = 64
+    num_texts: int = 32  # of a batch's pictures that are talked about while the tower learns
+    num_seen: int = 30_000  # pictures that words are learned from once the tower is frozen
+    learning_rate: float = 1.2e-3
+    warm_up_steps: int = 100
+    falling_share: float = 0.5  # of each part's steps, at its end
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        first, last = (0, self.seeing_steps) if step < self.seeing_steps else (self.seeing_steps, self.steps)
+        rising = (step - first + 1) / self.warm_up_steps
+        falling = (last - step) / (self.falling_share * (last - first))
+        return self.learning_rate * max(0.0, min(1.0, rising, falling))
+
+
+class Trainer:
+    """A model on its way: weights, optimiser, and how many steps were made."""
+
+    def __init__(self, model: Blip2ForConditionalGeneration, plan: Plan, text_loss: TextLoss) -> None:
+        self.model, self.plan, self.text_loss, self.step = model, plan, text_loss, 0
+        self.heads = nn.ModuleDict({"patches": PatchHeads(), "queries": QueryHeads()})
+        self.vision: Callable[..., Any] = torch.compile(model.vision_model)
+        self.parameters = [*model.parameters(), *self.heads.parameters()]
+        self.optimizer = torch.optim.AdamW(_groups(self.parameters), betas=(0.9, 0.98), fused=True)
+
+    def learn(self, batch: Batch | SeenBatch) -> Measured:
+        """One step; what it measured, by name."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, measured = self.see_and_say(batch) if isinstance(batch, Batch) else self.say(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return measured
+
+    def see_and_say(self, batch: Batch) -> tuple[Tensor, Measured]:
+        """The loss while the tower learns: dense labels, and words once these have joined."""
+        patches = self.vision(pixel_values=batch.pixels).last_hidden_state
+        queries = self.ask(patches)
+        loss, measured = self.heads["queries"](queries, batch.query_labels)
+        loss = loss + self.heads["patches"](patches, batch.patch_labels)
+        measured["auxiliary"] = loss.item()
+        if self.step < self.plan.tower_steps:
+            return loss, measured
+        text_loss = self.text_loss(self.model, queries[: self.plan.num_texts], batch.texts)
+        return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
+
+    def say(self, batch: SeenBatch) -> tuple[Tensor, Measured]:
+        """The loss once the tower is frozen: words, and what the queries tell."""
+        queries = self.ask(batch.patches.float())
+        loss, measured = self.heads["queries"](queries, batch.query_labels)
+        text_loss = self.text_loss(self.model, queries, batch.texts)
+        return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
+
+    def ask(self, patches: Tensor) -> Tensor:
+        """What the Q-Former reads off patches: (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
+        start = self.model.query_tokens.expand(len(patches), -1, -1)
+        queries: Tensor = self.model.qformer(query_embeds=start, encoder_hidden_states=patches).last_hidden_state
+        return queries
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        parts = {"model": self.model, "heads": self.heads, "optimizer": self.optimizer}
+        return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Take up a state where it was left."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def run(trainer: Trainer, data: Iterator[Batch | SeenBatch], last_step: int, file: Path) -> None:
+    """Train up to a step, saving the state in `file` on the way."""
+    sums: Measured = {}
+    with tqdm(total=last_step, initial=trainer.step, mininterval=5) as bar:
+        while trainer.step < last_step:
+            for name, value in trainer.learn(next(data)).items():
+                sums[name] = sums.get(name, 0.0) + value / LOG_EVERY
+            bar.update()
+            if trainer.step % LOG_EVERY == 0:
+                means = " ".join(f"{name}={value:.3f}" for name, value in sums.items())
+                bar.write(f"{trainer.step} {means}")
+                sums = {}
+            if trainer.step % SAVE_EVERY == 0 or trainer.step == last_step:
+                _write(trainer.state(), file)
+
+
+def _write(state: dict[str, Any], file: Path) -> None:
+    """Replace the state file in one go, so that a stopped run never leaves half of one."""
+    partial = file.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(file)
+
+
+def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """Matrices decay, biases and norms do not."""
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
