@@ -59,10 +59,10 @@ measure-load: install
 
 # Hours on two cores; continues where it was stopped.
 train-demo: install
-	$(BIN)/python -m training.train
+	$(BIN)/python -m training.train --model demo
 
 train-demo-t5: install
-	$(BIN)/python -m training.train --family t5
+	$(BIN)/python -m training.train --model demo-t5
 
 eval-demo: install
 	$(BIN)/python -m training.evaluate --model demo
