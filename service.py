@@ -4,6 +4,7 @@ import logging
 from typing import cast
 
 import bentoml
+from bentoml._internal.server.http import traffic
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
@@ -14,6 +15,7 @@ from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
 from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
 from blip2_serve.api.limits import BodyLimit
 from blip2_serve.api.openapi import DescribedErrors
+from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.device import use_available_threads
@@ -103,6 +105,9 @@ class Blip2:
         if answer.dropped_turns is not None:
             headers["X-Dropped-Turns"] = str(answer.dropped_turns)
         return cast(str, PlainTextResponse(answer.text, headers=headers))
+
+
+traffic.TimeoutMiddleware = Timeout  # see api/timeout.py; BentoML looks the class up when it makes its app
 
 
 def _max_request_bytes() -> int:

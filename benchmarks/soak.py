@@ -2,7 +2,7 @@
 
 `make soak`: 10,000 requests to the demo checkpoint, captions, answers and chats, greedy, sampled and with beams, bad
 pictures and callers that vanish among them. The resident memory of the server is read after the first 1,000 and after
-the last. Prints one line of JSON and writes it to benchmarks/results/.
+the last, and every 1,000 between. Prints one line of JSON and writes it to benchmarks/results/.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from training.held_out import standard
 RESULTS = Path(__file__).parent / "results"
 NUM_CLIENTS = 16
 NUM_PICTURES = 400
-SETTLING_REQUESTS = 1_000
+READ_EVERY = 1_000
 
 Call = tuple[str, dict[str, str], bytes, float]
 
@@ -39,8 +39,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--model", default="demo")
     options = parser.parse_args()
-    # A small image cache is full long before the first reading.
-    settings = {"BLIP2_MODEL": options.model, "BLIP2_IMAGE_CACHE_BYTES": str(2**20)}
+    # What is filled on purpose, the image cache and the cache of rows, is small: full before the first reading.
+    bounds = {"BLIP2_IMAGE_CACHE_BYTES": str(2**20), "BLIP2_MAX_ROWS": "32"}
+    settings = {"BLIP2_MODEL": options.model, **bounds}
     with tempfile.TemporaryDirectory() as home, serve(Path(home), settings) as server:
         report = {"date": str(datetime.date.today()), "model": options.model, **soak(server, options.requests)}
     line = json.dumps(report)
@@ -54,19 +55,17 @@ def soak(server: Server, num_requests: int) -> dict[str, Any]:
     calls = itertools.islice(mixed_calls(), num_requests)
     with httpx.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(NUM_CLIENTS) as clients:
         progress = tqdm(clients.map(lambda call: outcome(client, call), calls), total=num_requests, unit="request")
-        settled = 0.0
+        readings = []
         for number, ended in enumerate(progress, start=1):
             outcomes[ended] += 1
-            if number == min(SETTLING_REQUESTS, num_requests // 2):
-                settled = resident_mb(server.pid)
-        final = resident_mb(server.pid)
+            if number % READ_EVERY == 0:
+                readings.append(resident_mb(server.pid))
         assert client.get("/livez").status_code == 200
     return {
         "requests": num_requests,
         "outcomes": dict(sorted(outcomes.items())),
-        "rss_mb_after_settling": round(settled, 1),
-        "rss_mb_at_the_end": round(final, 1),
-        "growth": round(final / settled - 1, 4),
+        f"rss_mb_every_{READ_EVERY}": readings,
+        "growth": round(readings[-1] / readings[0] - 1, 4),
     }
 
 
@@ -101,7 +100,7 @@ def outcome(client: httpx.Client, call: Call) -> str:
 def resident_mb(pid: int) -> float:
     """Resident memory of a process and all its children, in megabytes."""
     process = psutil.Process(pid)
-    return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)]) / 1e6
+    return round(sum(each.memory_info().rss for each in [process, *process.children(recursive=True)]) / 1e6, 1)
 
 
 if __name__ == "__main__":
