@@ -204,10 +204,15 @@ class Engine:
         starting = self._scheduler.admit()
         if not starting:
             return
+        now = time.monotonic()
+        failures, held_back = self._runner.start({sequence: self._image_rows[sequence] for sequence in starting})
+        self._scheduler.put_back(held_back)
         for sequence in starting:
-            sequence.admitted = time.monotonic()
-            self._running[sequence] = self._rows_of(sequence)
-        self._fail_all(self._runner.start({sequence: self._image_rows.pop(sequence) for sequence in starting}))
+            if sequence not in held_back:
+                del self._image_rows[sequence]
+                sequence.admitted = now
+                self._running[sequence] = self._rows_of(sequence)
+        self._fail_all(failures)
 
     def _decode_rows(self) -> None:
         if not self._running:

@@ -36,19 +36,19 @@ class Group:
         self.tokens = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
         self.mask = torch.zeros((0, shape.num_rows, shape.cells), dtype=torch.bool, device=device)
         self.beams = Beams.empty(0, shape.num_rows, device) if shape.beams else None
-        self._number_cells()
+        self.first_cells = self.mask_shift = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
 
     def resize(self, slots: int) -> None:
-        """Makes room for exactly `slots` sequences; the live ones stay."""
+        """Makes room for exactly `slots` sequences; the live ones stay. Where that raises, nothing has changed."""
         if slots == self.slots:
             return
+        tokens, mask = _resized(self.tokens, slots), _resized(self.mask, slots)
+        beams = None if self.beams is None else self.beams.apply(lambda tensor: _resized(tensor, slots))
+        first_cells, mask_shift = self._cell_numbers(slots)
         self.cache.resize(slots)
-        self.tokens = _resized(self.tokens, slots)
-        self.mask = _resized(self.mask, slots)
-        if self.beams is not None:
-            self.beams = self.beams.apply(lambda tensor: _resized(tensor, slots))
+        self.tokens, self.mask, self.beams = tokens, mask, beams
+        self.first_cells, self.mask_shift = first_cells, mask_shift
         self.slots = slots
-        self._number_cells()
 
     def admit(self, sequences: SequenceOf[Sequence]) -> "Span":
         """Gives the next slots to `sequences`, in their initial state; their prefix is not computed yet."""
@@ -97,13 +97,12 @@ class Group:
             for tensor in self.beams.tensors():
                 tensor[targets] = tensor[sources]
 
-    def _number_cells(self) -> None:
-        """Per slot and row: its first tail cell, counted over the pool, and how much further its mask bit lies."""
+    def _cell_numbers(self, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(slots, rows) each: first tail cell, counted over the pool, and how much further its mask bit lies."""
         shape = self.shape
-        slot = torch.arange(self.slots, device=self.tokens.device)[:, None]
+        slot = torch.arange(slots, device=self.tokens.device)[:, None]
         row = torch.arange(shape.num_rows, device=self.tokens.device)
-        self.first_cells = slot * shape.cells + shape.prefix + row
-        self.mask_shift = (slot * (shape.num_rows - 1) + row) * shape.cells
+        return slot * shape.cells + shape.prefix + row, (slot * (shape.num_rows - 1) + row) * shape.cells
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,19 +61,21 @@ class Runner:
         middle = len(images) // 2
         return self.encode(images[:middle]) | self.encode(images[middle:])
 
-    def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> Failures:
-        """Prefills sequences whose slots are booked; the values are their image rows."""
-        by_shape: dict[BlockShape, list[Sequence]] = defaultdict(list)
-        for sequence in sequences:
-            by_shape[sequence.shape].append(sequence)
-        failures = self._fit_groups(by_shape)
+    def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> tuple[Failures, list[Sequence]]:
+        """Prefills sequences whose slots are booked; the values are their image rows.
+
+        Returns also those that are not started, because there is no memory for their slots now.
+        """
+        error = self._fit_groups()
+        by_shape, held_back = self._share_slots(sequences)
+        failures = self._give_up_alone(held_back, error)
         spans = [self.groups[shape].admit(members) for shape, members in by_shape.items()]
 
         def prefill(spans: list[Span]) -> None:
             for span in spans:
                 self.backend.prefill(span, [sequences[sequence] for sequence in span.sequences])
 
-        return failures | self._in_halves(spans, prefill)
+        return failures | self._in_halves(spans, prefill), held_back
 
     def step(self) -> tuple[list[tuple[Sequence, list[float]]], Failures]:
         """One token for every row. Returns each sequence with its numbers, as `Picked.packed` lays them out."""
@@ -108,23 +110,44 @@ class Runner:
             if live != pool.live:
                 raise RuntimeError(f"{pool.live} slots of {shape} are booked, {live} are in use")
 
-    def _fit_groups(self, starting: dict[BlockShape, list[Sequence]]) -> Failures:
+    def _fit_groups(self) -> Exception | None:
         """Makes every group as large as its pool in the books; what shrinks goes first, to make room.
 
-        Where there is no memory for that, the books are corrected, and those who were to start in that group fail.
+        Where memory holds only a part of that, the books are corrected, and the last reason is returned.
         """
-        pools, failures = self.books.pools, Failures()
+        pools, last_error = self.books.pools, None
         for shape in pools.keys() - self.groups.keys():
             self.groups[shape] = Group(shape, self.backend.geometry)
         for shape, group in sorted(self.groups.items(), key=lambda item: pools[item[0]].slots - item[1].slots):
-            error = _attempt(partial(group.resize, pools[shape].slots))
-            if error is not None:
+            error = _resize(group, pools[shape].slots)
+            if group.slots < pools[shape].slots:
                 self.books.correct(shape, group.slots)
-                failures |= dict.fromkeys(starting.pop(shape, []), error)
-        return failures
+                last_error = error
+        return last_error
+
+    def _share_slots(self, sequences: Iterable[Sequence]) -> tuple[dict[BlockShape, list[Sequence]], list[Sequence]]:
+        """Who gets a slot, by shape, and whose booking is taken back because its group could not grow."""
+        by_shape: dict[BlockShape, list[Sequence]] = defaultdict(list)
+        held_back: list[Sequence] = []
+        for sequence in sequences:
+            group, num_starting = self.groups[sequence.shape], len(by_shape.get(sequence.shape, ()))
+            has_slot = len(group.sequences) + num_starting < group.slots
+            (by_shape[sequence.shape] if has_slot else held_back).append(sequence)
+        for sequence in held_back:
+            self.books.retire(sequence.shape)
+        return by_shape, held_back
+
+    def _give_up_alone(self, held_back: list[Sequence], error: Exception | None) -> Failures:
+        """Fails the first who is held back where waiting is no use: nothing runs, and nothing can be given back."""
+        if error is None or not held_back or self.books.live_rows or self.books.trim():
+            return {}
+        self._count_failure(error)
+        return {held_back[0]: error}
 
     def _in_halves(self, spans: list[Span], run: Callable[[list[Span]], None]) -> Failures:
         """Runs all spans at once, or else in halves; returns the sequences that failed alone."""
+        if not spans:
+            return {}
         error = _attempt(lambda: run(spans))
         if error is None:
             self._failures_in_a_row = 0
@@ -152,6 +175,16 @@ def _attempt(run: Callable[[], None]) -> Exception | None:
         log.warning("a batch failed", exc_info=error)
         return error.with_traceback(None)
     return None
+
+
+def _resize(group: Group, slots: int) -> Exception | None:
+    """Makes the group as large as `slots` or as memory allows, halving what it grows by; returns why it is less."""
+    error = _attempt(partial(group.resize, slots))
+    is_short = error is not None
+    while is_short and slots - group.slots > 1:
+        slots = (group.slots + slots) // 2
+        is_short = _attempt(partial(group.resize, slots)) is not None
+    return error
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from engine.driving import Driver, answer, backend_of, encoder_of, make_engine
 from engine.wide_models import Case, make_model
 
 from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.kv_cache import KVCache
 from blip2_serve.engine.request import Event, Failed, Finished
 from blip2_serve.engine.runner import DeviceLost
 from blip2_serve.errors import EngineDead, EngineFailure
@@ -108,19 +109,56 @@ def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) 
     assert all(driver.finished(request_id) for request_id in range(4))
 
 
-def test_no_memory_for_more_slots_fails_those_who_were_to_start(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def limit_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many slots memory holds: all together, whatever their shape; only the last layer finds that out."""
+    owned: dict[KVCache, int] = {}
+
+    def limit(slots: int) -> None:
+        def zeros(cache: KVCache, wanted: int) -> torch.Tensor:
+            others = sum(size for owner, size in owned.items() if owner is not cache)
+            is_last_layer = wanted > 0 and len(cache._layers[0]) == wanted
+            if is_last_layer and others + wanted > slots:
+                raise torch.OutOfMemoryError("out of memory")
+            return make_zeros(cache, wanted)
+
+        def resize(cache: KVCache, wanted: int) -> None:
+            change_size(cache, wanted)
+            owned[cache] = wanted
+
+        make_zeros, change_size = KVCache._zeros, KVCache.resize
+        monkeypatch.setattr(KVCache, "_zeros", zeros)
+        monkeypatch.setattr(KVCache, "resize", resize)
+
+    return limit
+
+
+def test_requests_for_whose_slots_there_is_no_memory_wait_for_those_of_others(model: Any, limit_slots: Any) -> None:
+    cases = [Case(n % 3, (2, 5 + n), OPTIONS if n % 4 else BEAMS) for n in range(20)]
+    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
+    limit_slots(4)
     driver = Driver(make_engine(model))
-    driver.send(Case(0, (2, 5), OPTIONS).request(1))
-    driver.step()
-
-    def no_memory(self: Any, slots: int) -> None:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr("blip2_serve.engine.kv_cache.KVCache.resize", no_memory)
-    driver.send(Case(0, (2, 5), OPTIONS).request(2))
+    driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
     driver.run()
-    assert isinstance(driver.failed(2).error, EngineFailure)
-    assert driver.finished(1)
+    assert [driver.finished(request_id).completions[0].ids for request_id in range(20)] == alone
+
+
+def test_spare_slots_are_given_back_before_a_request_fails_for_want_of_memory(model: Any, limit_slots: Any) -> None:
+    limit_slots(2)
+    driver = Driver(make_engine(model))
+    driver.send(*[Case(0, (2, 5), OPTIONS).request(request_id) for request_id in range(2)])
+    driver.run()
+    driver.send(Case(0, (2, 5), BEAMS).request(2))
+    driver.run()
+    assert driver.finished(2)
+
+
+def test_a_request_that_finds_no_memory_even_alone_fails_and_the_next_is_tried(model: Any, limit_slots: Any) -> None:
+    limit_slots(0)
+    driver = Driver(make_engine(model))
+    driver.send(*[Case(0, (2, 5), OPTIONS).request(request_id) for request_id in range(3)])
+    driver.run()
+    assert all(isinstance(driver.failed(request_id).error, EngineFailure) for request_id in range(3))
 
 
 def test_when_every_request_fails_it_is_not_the_requests(model: Any) -> None:
