@@ -197,7 +197,7 @@ class Engine:
 
     def _has_image(self, sequence: Sequence, rows: torch.Tensor) -> None:
         sequence.image_ready = time.monotonic()
-        self._image_rows[sequence] = rows.to(self._backend.geometry.device)
+        self._image_rows[sequence] = rows
         self._scheduler.add(sequence)
 
     def _start_sequences(self) -> None:

@@ -51,26 +51,28 @@ class Group:
         self.slots = slots
 
     def admit(self, sequences: SequenceOf[Sequence]) -> "Span":
-        """Gives the next slots to `sequences`, in their initial state; their prefix is not computed yet."""
+        """Gives the next slots to `sequences`; `prepare` is due before anything is computed in them."""
         start = len(self.sequences)
         self.sequences.extend(sequences)
-        span = Span(self, start, len(self.sequences))
-        device = self.tokens.device
+        return Span(self, start, len(self.sequences))
+
+    def prepare(self, span: "Span") -> None:
+        """Puts the slots of a span into their initial state; may be done again."""
+        sequences, device = span.sequences, self.tokens.device
         seeds = torch.tensor([sequence.seed_id for sequence in sequences], device=device)
         lengths = torch.tensor([sequence.num_prefix for sequence in sequences], device=device)
         prefix = torch.arange(self.shape.prefix, device=device)
-        self.tokens[start : span.stop] = seeds[:, None]
-        self.mask[start : span.stop] = False
-        self.mask[start : span.stop, :, : self.shape.prefix] = (prefix < lengths[:, None])[:, None]
+        self.tokens[span.start : span.stop] = seeds[:, None]
+        self.mask[span.start : span.stop] = False
+        self.mask[span.start : span.stop, :, : self.shape.prefix] = (prefix < lengths[:, None])[:, None]
         if self.beams is not None:
-            self.beams.view(start, span.stop).reset()
+            self.beams.view(span.start, span.stop).reset()
         for sequence in sequences:
             if LogitsProcessors.needed(sequence):
                 self.processors[sequence] = LogitsProcessors(sequence, device)
-        return span
 
     def retire(self, gone: Collection[Sequence]) -> None:
-        """Drops sequences; the last ones move into the holes."""
+        """Drops sequences; the last ones move into the holes. Takes no memory, so that it cannot fail."""
         holes = [slot for slot, sequence in enumerate(self.sequences) if sequence in gone]
         num_left = len(self.sequences) - len(holes)
         sources = [slot for slot in range(num_left, len(self.sequences)) if slot not in holes]
@@ -78,24 +80,19 @@ class Group:
         for sequence in gone:
             self.processors.pop(sequence, None)
         for source, target in zip(sources, targets, strict=True):
-            self.sequences[target] = self.sequences[source]
+            self._move(source, target)
         del self.sequences[num_left:]
-        if sources:
-            self._move(sources, targets)
 
-    def continue_rows(self, span: "Span", parents: torch.Tensor) -> None:
-        """Row r of each sequence becomes the continuation of row parents[r]: it sees what that row saw."""
-        seen = self.mask[span.start : span.stop, :, self.shape.prefix :]
-        seen.copy_(seen.gather(1, parents[:, :, None].expand(seen.shape)))
+    def tails_seen(self, span: "Span") -> torch.Tensor:
+        """(n, rows, tail cells) bool: which of the tails' cells each row sees, as a view."""
+        return self.mask[span.start : span.stop, :, self.shape.prefix :]
 
-    def _move(self, sources: list[int], targets: list[int]) -> None:
-        num_steps = max(self.sequences[target].num_steps for target in targets)
-        self.cache.move(sources, targets, self.shape.prefix + num_steps * self.shape.num_rows)
-        self.tokens[targets] = self.tokens[sources]
-        self.mask[targets] = self.mask[sources]
-        if self.beams is not None:
-            for tensor in self.beams.tensors():
-                tensor[targets] = tensor[sources]
+    def _move(self, source: int, target: int) -> None:
+        sequence = self.sequences[source]
+        self.sequences[target] = sequence
+        self.cache.move(source, target, self.shape.prefix + sequence.num_steps * self.shape.num_rows)
+        for tensor in (self.tokens, self.mask, *(self.beams.tensors() if self.beams is not None else ())):
+            tensor[target].copy_(tensor[source])
 
     def _cell_numbers(self, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(slots, rows) each: first tail cell, counted over the pool, and how much further its mask bit lies."""

@@ -69,10 +69,10 @@ class KVCache:
         self._cut(slots)
         self._slots = slots
 
-    def move(self, sources: list[int], targets: list[int], num_cells: int) -> None:
-        """Copies the first cells of the blocks `sources` over those of the blocks `targets`."""
+    def move(self, source: int, target: int, num_cells: int) -> None:
+        """Copies the first cells of one block over those of another."""
         for layer in self._layers:
-            layer[targets, :num_cells] = layer[sources, :num_cells]
+            layer[target, :num_cells].copy_(layer[source, :num_cells])
 
     def write(self, layer: int, cells: torch.Tensor, states: torch.Tensor) -> None:
         """Stores `states` (rows, width), a key and a value each, at `cells` (rows,), counted over the whole pool."""

@@ -6,7 +6,7 @@ changes nothing before all of it has succeeded, so running a part again is safe.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,27 @@ class DeviceLost(RuntimeError):
     """Nothing that was tried lately has worked: it is not the requests."""
 
 
+class _Batch:
+    """What one call of the backend has led to, packed on the device so that it leaves in one copy."""
+
+    def __init__(self, picked: list[Picked]) -> None:
+        self._picked = picked
+        self._numbers = torch.cat([picks.packed.view(-1) for picks in picked])
+
+    def commit(self) -> None:
+        for picks in self._picked:
+            picks.commit()
+
+    def to_host(self) -> Iterator[tuple[Sequence, list[float]]]:
+        """Each sequence with its row of `Picked.packed`."""
+        numbers, start = self._numbers.tolist(), 0
+        for picks in self._picked:
+            width = picks.packed.shape[1]
+            for sequence in picks.span.sequences:
+                yield sequence, numbers[start : start + width]
+                start += width
+
+
 @dataclass
 class Runner:
     """Everything that lives on the device, and the only code that calls the model."""
@@ -50,11 +71,15 @@ class Runner:
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
         """Image rows (query tokens, width) of each image, or what went wrong with it."""
         rows: list[torch.Tensor] = []
-        error = _attempt(lambda: rows.extend(self.encode_images([image.pixels for image in images])))
+
+        def encode() -> None:
+            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
+            rows.extend([row.clone() for row in self.encode_images([image.pixels for image in images])])
+
+        error = _attempt(encode)
         if error is None:
             self._failures_in_a_row = 0
-            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
-            return {image: row.clone() for image, row in zip(images, rows, strict=True)}
+            return dict(zip(images, rows, strict=True))
         if len(images) == 1:
             self._count_failure(error)
             return {images[0]: error}
@@ -70,27 +95,29 @@ class Runner:
         by_shape, held_back = self._share_slots(sequences)
         failures = self._give_up_alone(held_back, error)
         spans = [self.groups[shape].admit(members) for shape, members in by_shape.items()]
+        device = self.backend.geometry.device
 
         def prefill(spans: list[Span]) -> None:
             for span in spans:
-                self.backend.prefill(span, [sequences[sequence] for sequence in span.sequences])
+                span.group.prepare(span)
+                self.backend.prefill(span, [sequences[sequence].to(device) for sequence in span.sequences])
 
         return failures | self._in_halves(spans, prefill), held_back
 
     def step(self) -> tuple[list[tuple[Sequence, list[float]]], Failures]:
         """One token for every row. Returns each sequence with its numbers, as `Picked.packed` lays them out."""
         spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
-        picked: list[Picked] = []
+        batches: list[_Batch] = []
 
         def decode(spans: list[Span]) -> None:
             steps = [Step(span) for span in spans]
             logits = self.backend.decode(steps).split_with_sizes([step.num_rows for step in steps])
-            picked.extend([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)])
+            batches.append(_Batch([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)]))
 
         failures = self._in_halves(spans, decode)
-        for picks in picked:
-            picks.commit()
-        return _to_host(picked), failures
+        for batch in batches:
+            batch.commit()
+        return [numbers for batch in batches for numbers in batch.to_host()], failures
 
     def retire(self, gone: Iterable[Sequence]) -> None:
         """Frees the slots of sequences that were started."""
@@ -203,18 +230,3 @@ def _halves(spans: list[Span]) -> tuple[list[Span], list[Span]] | None:
         return None
     first, second = spans[0].halves()
     return [first], [second]
-
-
-def _to_host(picked: list[Picked]) -> list[tuple[Sequence, list[float]]]:
-    """All that was picked, in one copy from the device."""
-    if not picked:
-        return []
-    numbers = torch.cat([picks.packed.view(-1) for picks in picked]).tolist()
-    results: list[tuple[Sequence, list[float]]] = []
-    start = 0
-    for picks in picked:
-        width = picks.packed.shape[1]
-        for sequence in picks.span.sequences:
-            results.append((sequence, numbers[start : start + width]))
-            start += width
-    return results

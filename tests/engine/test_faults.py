@@ -10,7 +10,10 @@ import pytest
 import torch
 from engine.driving import Driver, answer, backend_of, encoder_of, make_engine
 from engine.wide_models import Case, make_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from blip2_serve.engine import runner
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.kv_cache import KVCache
 from blip2_serve.engine.request import Event, Failed, Finished
@@ -107,6 +110,45 @@ def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) 
     driver.send(*[Case(n, (2, 5), OPTIONS).request(n) for n in range(4)])
     driver.run()
     assert all(driver.finished(request_id) for request_id in range(4))
+
+
+class NoNewMemory(TorchDispatchMode):
+    """Lets only those operations pass that write to or look at memory which is there, except within `allowed`."""
+
+    allowed = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage().data_ptr() for tensor in tensors((args, kwargs))}
+        new = [tensor for tensor in tensors(out) if tensor.untyped_storage().data_ptr() not in given]
+        if not self.allowed and any(tensor.nbytes for tensor in new):
+            raise torch.OutOfMemoryError(f"{func} takes memory")
+        return out
+
+
+def tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def test_memory_is_taken_only_where_running_out_of_it_is_survived(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode, attempt = NoNewMemory(), runner._attempt
+
+    def guarded(run: Callable[[], None]) -> Exception | None:
+        mode.allowed = True
+        try:
+            return attempt(run)
+        finally:
+            mode.allowed = False
+
+    monkeypatch.setattr(runner, "_attempt", guarded)
+    driver = Driver(make_engine(model))
+    for request_id in range(9):
+        kind = {"num_beams": 1 + request_id % 3, "repetition_penalty": 1.0 + request_id % 2}
+        options = DecodingOptions(max_new_tokens=3 + request_id, **kind)
+        driver.send(Case(0, (2, 5 + request_id), options).request(request_id))
+    with mode:
+        driver.run()
+    assert all(driver.finished(request_id) for request_id in range(9))
 
 
 @pytest.fixture

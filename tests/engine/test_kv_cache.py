@@ -26,7 +26,7 @@ def test_blocks_keep_their_content_when_the_pool_is_resized_or_closes_up() -> No
     cache.write_prefix(1, 0, 3, states)
     cache.write(1, torch.tensor([4 * 2 + 3]), torch.full((1, TINY.width), 7.0))
     cache.resize(5)
-    cache.move([2], [0], 4)
+    cache.move(2, 0, 4)
     cache.resize(1)
     keys, values = cache.read(1, 0, 1, 0, 4)
     assert keys.shape == (1, 2, 4, 3)
