@@ -39,8 +39,10 @@ def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
 def _image_cache(loaded: LoadedModel, settings: Settings) -> ImageCache:
     folder = None
     if settings.image_cache_dir:
-        folder = ImageFolder(Path(settings.image_cache_dir), settings.image_cache_bytes)
-    return ImageCache(settings.image_cache_bytes, loaded.placement.dtype, folder)
+        shape = (loaded.num_query_tokens, loaded.model.language_projection.out_features)
+        path, max_bytes = Path(settings.image_cache_dir), settings.image_cache_bytes
+        folder = ImageFolder(path, max_bytes, loaded.placement.dtype, shape)
+    return ImageCache(settings.image_cache_bytes, folder)
 
 
 def _choose_rows(geometry: CacheGeometry, settings: Settings, free_bytes: int) -> int:

@@ -20,12 +20,11 @@ log = logging.getLogger(__name__)
 class ImageCache:
     """The least recently used rows leave first when `max_bytes` is exceeded; 0 bytes hold nothing."""
 
-    def __init__(self, max_bytes: int, dtype: torch.dtype, folder: "ImageFolder | None" = None) -> None:
+    def __init__(self, max_bytes: int, folder: "ImageFolder | None" = None) -> None:
         self.num_bytes = 0
         self.hits = 0
         self.misses = 0
         self._max_bytes = max_bytes
-        self._dtype = dtype
         self._folder = folder
         self._rows: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
@@ -35,7 +34,7 @@ class ImageCache:
         if rows is not None:
             self._rows.move_to_end(key)
         elif self._folder is not None:
-            rows = self._folder.read(key, self._dtype)
+            rows = self._folder.read(key)
             if rows is not None:
                 self._keep(key, rows)
         self.hits += rows is not None
@@ -60,24 +59,28 @@ class ImageCache:
 class ImageFolder:
     """One file per image: a JSON line (dtype, shape, checksum), then the numbers.
 
-    A file is written under another name and renamed, and checked when it is read: a torn or foreign file is a miss.
+    A file is written under another name and renamed, and checked when it is read: a torn file, or one of another dtype
+    or shape (query tokens, width) than this model's, is a miss.
     A disk that does not work makes the cache useless, never the server. Beyond `max_bytes` the oldest files go.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, dtype: torch.dtype, shape: tuple[int, int]) -> None:
         self._path = path
+        self._dtype = dtype
+        self._shape = shape
         self._max_bytes = max_bytes
         path.mkdir(parents=True, exist_ok=True)
         self._num_bytes = sum(file.stat().st_size for file in path.glob("*.rows"))
 
-    def read(self, key: bytes, dtype: torch.dtype) -> torch.Tensor | None:
-        """The rows that were written; None without a whole file of this dtype."""
+    def read(self, key: bytes) -> torch.Tensor | None:
+        """The rows that were written; None without a whole file of this model's rows."""
         try:
             header, _, body = self._file(key).read_bytes().partition(b"\n")
             about = json.loads(header)
-            if about["dtype"] != str(dtype) or about["sha256"] != hashlib.sha256(body).hexdigest():
+            is_ours = (about["dtype"], about["shape"]) == (str(self._dtype), list(self._shape))
+            if not is_ours or about["sha256"] != hashlib.sha256(body).hexdigest():
                 return None
-            return torch.frombuffer(bytearray(body), dtype=dtype).view(about["shape"])
+            return torch.frombuffer(bytearray(body), dtype=self._dtype).view(self._shape)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

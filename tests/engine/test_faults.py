@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from blip2_serve.engine import runner
 from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.image_cache import ImageCache
 from blip2_serve.engine.kv_cache import KVCache
 from blip2_serve.engine.request import Event, Failed, Finished
 from blip2_serve.engine.runner import DeviceLost
@@ -110,6 +111,18 @@ def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) 
     driver.send(*[Case(n, (2, 5), OPTIONS).request(n) for n in range(4)])
     driver.run()
     assert all(driver.finished(request_id) for request_id in range(4))
+
+
+@pytest.mark.parametrize("kind", ["opt", "opt-projected", "t5-gated-untied"])
+@pytest.mark.parametrize("shape", [(7, 32), (3, 32), (4, 40), (1, 32)])
+def test_image_rows_of_another_shape_are_never_answered_from(kind: str, shape: tuple[int, int]) -> None:
+    cache, case = ImageCache(1 << 20), Case(0, (2, 5), OPTIONS)
+    cache.put(case.request(0).image.key, torch.ones(shape))
+    driver = Driver(make_engine(make_model(kind, "none", torch.float32), image_cache=cache))
+    driver.send(case.request(0), Case(1, (2, 5), OPTIONS).request(1))
+    driver.run()
+    assert isinstance(driver.failed(0).error, EngineFailure)
+    assert driver.finished(1)
 
 
 class NoNewMemory(TorchDispatchMode):
@@ -263,9 +276,10 @@ def test_an_error_in_the_loop_answers_everybody_within_a_second(
 ) -> None:
     engine = make_engine(model, max_rows=2)
     monkeypatch.setattr(engine, "_finish", lambda done: 1 / 0)
-    started(engine)
+    callers = ask(engine, 12)
     began = time.monotonic()
-    events = [caller.wait() for caller in ask(engine, 12)]
+    started(engine)
+    events = [caller.wait() for caller in callers]
     assert time.monotonic() - began < 1.0
     assert all(isinstance(event, Failed) and isinstance(event.error, EngineDead) for event in events)
     assert not engine.is_alive
