@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
 IDLE_S = 1.0
+STOP_TIMEOUT_S = 10.0
 
 
 class Engine:
@@ -103,12 +104,17 @@ class Engine:
         self._thread.start()
         self._watchdog.start()
 
-    def stop(self) -> None:
-        """Ends the loop after the current step; whoever still waits gets EngineDead."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Ends the loop after the current step; whoever still waits gets EngineDead.
+
+        A step that hangs is left behind after `timeout_s`: the thread is a daemon and ends with the process.
+        """
         self._die("the server is stopping")
         self._watchdog.stop()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.error("the engine's current step has not ended within %g s: left behind", timeout_s)
 
     @property
     def is_alive(self) -> bool:

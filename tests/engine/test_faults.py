@@ -300,6 +300,25 @@ def test_a_step_that_hangs_is_found_and_everybody_is_answered(model: Any, starte
     released.set()
 
 
+def test_stopping_does_not_wait_for_a_step_that_hangs(model: Any) -> None:
+    reached, released = threading.Event(), threading.Event()
+
+    def fault(call: str, sequences: list[Any]) -> None:
+        reached.set()
+        released.wait(20)
+
+    engine = faulty_engine(model, fault)
+    engine.start()
+    callers = ask(engine, 2)
+    assert reached.wait(10)
+    stopping = threading.Thread(target=engine.stop, args=(0.1,))
+    stopping.start()
+    stopping.join(5)
+    assert not stopping.is_alive()
+    assert all(isinstance(caller.wait(), Failed) for caller in callers)
+    released.set()
+
+
 def test_stopping_answers_those_who_still_wait(model: Any) -> None:
     engine = make_engine(model)
     callers = ask(engine, 3)
