@@ -36,7 +36,8 @@ class Engine:
 
     `decode` turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and
     the cache: CELLS_PER_ROW cells for each, but never less than the largest request that fits so many rows. What keeps
-    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`.
+    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`. The engine
+    is dead when one call of the model takes longer than `call_timeout_s`; a step may make several.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Engine:
         max_queue: int = 256,
         max_images_per_step: int = 4,
         max_prefill_tokens: int = 512,
-        step_timeout_s: float = 120.0,
+        call_timeout_s: float = 120.0,
     ) -> None:
         self._books = make_books(max_rows)
         self._backend = backend
         self._decode_ids = decode
-        self._runner = Runner(backend, encode_images, self._books)
+        self._watchdog = Watchdog(call_timeout_s, self._die)
+        self._runner = Runner(backend, encode_images, self._books, self._watchdog.begin)
         self._scheduler = Scheduler(self._books, max_prefill_tokens)
         self._vision = VisionBatcher(max_images_per_step)
         self._image_cache = image_cache
@@ -71,9 +73,7 @@ class Engine:
         self._inbox: deque[Sequence | int] = deque()
         self._wake = threading.Event()
         self._death: str | None = None
-        self._step_started: float | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
-        self._watchdog = Watchdog(step_timeout_s, lambda: self._step_started, self._die)
 
     # ---- the door: any thread
 
@@ -154,9 +154,9 @@ class Engine:
         try:
             while self._death is None:
                 self._wake.clear()
-                self._step_started = time.monotonic()
+                self._watchdog.begin()
                 has_work = self.step()
-                self._step_started = None
+                self._watchdog.rest()
                 if not has_work:
                     self._runner.check_books()
                     self._wake.wait(IDLE_S)

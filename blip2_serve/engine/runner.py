@@ -56,11 +56,12 @@ class _Batch:
 
 @dataclass
 class Runner:
-    """Everything that lives on the device, and the only code that calls the model."""
+    """Everything that lives on the device, and the only code that calls the model; `on_call` hears of each call."""
 
     backend: Backend
     encode_images: EncodeImages
     books: RowBooks
+    on_call: Callable[[], None]
     groups: dict[BlockShape, Group] = field(default_factory=dict)
     _failures_in_a_row: int = 0
 
@@ -73,6 +74,7 @@ class Runner:
         rows: list[torch.Tensor] = []
 
         def encode() -> None:
+            self.on_call()
             # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
             rows.extend([row.clone() for row in self.encode_images([image.pixels for image in images])])
 
@@ -99,6 +101,7 @@ class Runner:
 
         def prefill(spans: list[Span]) -> None:
             for span in spans:
+                self.on_call()
                 span.group.prepare(span)
                 self.backend.prefill(span, [sequences[sequence].to(device) for sequence in span.sequences])
 
@@ -110,6 +113,7 @@ class Runner:
         batches: list[_Batch] = []
 
         def decode(spans: list[Span]) -> None:
+            self.on_call()
             steps = [Step(span) for span in spans]
             logits = self.backend.decode(steps).split_with_sizes([step.num_rows for step in steps])
             batches.append(_Batch([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)]))

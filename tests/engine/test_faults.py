@@ -293,11 +293,21 @@ def test_a_step_that_hangs_is_found_and_everybody_is_answered(model: Any, starte
     def fault(call: str, sequences: list[Any]) -> None:
         released.wait(10)
 
-    engine = started(faulty_engine(model, fault, step_timeout_s=0.2))
+    engine = started(faulty_engine(model, fault, call_timeout_s=0.2))
     events = [caller.wait() for caller in ask(engine, 4)]
     assert all(isinstance(event, Failed) and isinstance(event.error, EngineDead) for event in events)
     assert not engine.is_alive
     released.set()
+
+
+def test_a_step_of_many_slow_calls_does_not_hang(model: Any, started: Any) -> None:
+    engine = started(faulty_engine(model, lambda call, sequences: time.sleep(0.2), call_timeout_s=0.6))
+    callers = [Caller() for _ in range(5)]
+    for num_beams, caller in enumerate(callers, 1):
+        options = DecodingOptions(num_beams=num_beams, max_new_tokens=1)
+        engine.submit(Case(0, (2, 5), options).request(num_beams), caller)
+    assert all(isinstance(caller.wait(), Finished) for caller in callers)
+    assert engine.is_alive
 
 
 def test_stopping_does_not_wait_for_a_step_that_hangs(model: Any) -> None:
