@@ -120,11 +120,15 @@ def _sample(scores: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
 def warp(scores: torch.Tensor, rows: list[Sequence]) -> torch.Tensor:
     """Temperature, top-k and top-p, each row by its own options; scores (rows, vocab) float32.
 
-    As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token.
+    As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token. First each
+    row's best score becomes 0, which changes no probability: so a tiny temperature sends the others to -inf instead of
+    the best to inf.
     """
     vocab_size = scores.shape[1]
     options = [row.options for row in rows]
-    scores = scores / _column([option.temperature for option in options], scores)
+    smallest_float = torch.finfo(scores.dtype).tiny
+    temperatures = [max(option.temperature, smallest_float) for option in options]
+    scores = (scores - scores.amax(dim=1, keepdim=True)) / _column(temperatures, scores)
     if any(option.top_k for option in options):
         ranks = [min(option.top_k or vocab_size, vocab_size) for option in options]
         best = scores.topk(max(ranks)).values
