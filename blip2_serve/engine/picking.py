@@ -120,9 +120,9 @@ def _sample(scores: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
 def warp(scores: torch.Tensor, rows: list[Sequence]) -> torch.Tensor:
     """Temperature, top-k and top-p, each row by its own options; scores (rows, vocab) float32.
 
-    As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token. First each
-    row's best score becomes 0, which changes no probability: so a tiny temperature sends the others to -inf instead of
-    the best to inf.
+    As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token. First
+    each row's best score becomes 0, which changes no probability: so a tiny temperature sends the others to -inf
+    instead of the best to inf.
     """
     vocab_size = scores.shape[1]
     options = [row.options for row in rows]

@@ -1,6 +1,10 @@
 """What is read back is what was stored, or nothing."""
 
+import errno
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,13 +74,80 @@ def test_rows_of_another_shape_are_a_miss(tmp_path: Path, shape: tuple[int, ...]
     assert folder.read(b"key") is None
 
 
-def test_the_oldest_files_go_when_the_folder_is_full(tmp_path: Path) -> None:
+def test_the_least_recently_used_files_go_when_the_folder_is_full(tmp_path: Path) -> None:
     folder = folder_at(tmp_path, max_bytes=2000)
     for seed in range(20):
         folder.write(b"%02d" % seed, rows(seed))
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 2000
     assert folder.read(b"19") is not None
     assert folder.read(b"00") is None
+
+
+def test_a_file_that_is_read_stays_longer(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path, max_bytes=2000)
+    for seed in range(5):
+        folder.write(b"%02d" % seed, rows(seed))
+        os.utime(folder._file(b"%02d" % seed), (seed, seed))
+    assert folder.read(b"00") is not None
+    for seed in range(5, 10):
+        folder.write(b"%02d" % seed, rows(seed))
+    assert folder.read(b"00") is not None
+    assert folder.read(b"01") is None
+
+
+@pytest.mark.parametrize("where", ["write", "replace"])
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def no_space(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    folder = folder_at(tmp_path)
+    target = os if where == "replace" else tempfile._TemporaryFileWrapper
+    monkeypatch.setattr(target, where, no_space, raising=False)
+    for _ in range(8):
+        folder.write(b"key", rows(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_find_no_memory_on_their_way_to_the_disk_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    folder = folder_at(tmp_path)
+    monkeypatch.setattr(torch.Tensor, "cpu", no_memory)
+    folder.write(b"key", rows(1))
+    assert folder.read(b"key") is None
+
+
+def test_a_folder_that_may_only_be_read_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_allowed(*arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    folder = folder_at(tmp_path)
+    folder.write(b"key", rows(1))
+    monkeypatch.setattr(os, "utime", not_allowed)
+    assert torch.equal(folder.read(b"key"), rows(1))
+
+
+def test_what_a_crash_has_left_is_swept_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            folder_at(tmp_path).write(b"key", rows(1))
+    folder_at(tmp_path).write(b"other", rows(2))
+    assert [file.name for file in tmp_path.iterdir()] == [b"other".hex() + ".rows"]
+
+
+def test_writing_a_file_again_does_not_count_it_twice(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path, max_bytes=1000)
+    folder.write(b"a", rows(0))
+    for _ in range(20):
+        folder.write(b"b", rows(1))
+    assert folder.read(b"a") is not None
 
 
 def test_a_disk_that_does_not_work_is_no_error(tmp_path: Path) -> None:
