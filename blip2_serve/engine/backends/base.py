@@ -93,11 +93,3 @@ def stack_images(image_rows: SequenceOf[torch.Tensor], shape: tuple[int, int]) -
         if rows.shape != shape:
             raise ValueError(f"image rows of {tuple(rows.shape)} are not {shape}")
     return torch.stack(list(image_rows))
-
-
-def end_ids_of(language_model: Any) -> tuple[int, ...]:
-    """The end tokens that `generate` uses: those of the language model's own generation_config."""
-    ids = language_model.generation_config.eos_token_id
-    if ids is None:
-        return ()
-    return (ids,) if isinstance(ids, int) else tuple(ids)
