@@ -164,6 +164,51 @@ def test_memory_is_taken_only_where_running_out_of_it_is_survived(model: Any, mo
     assert all(driver.finished(request_id) for request_id in range(9))
 
 
+class ScarceMemory(TorchDispatchMode):
+    """Every now and then an operation finds no memory, as long as `is_scarce`."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.is_scarce = False
+        self._random = random.Random(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.is_scarce and self._random.random() < 0.001:
+            raise torch.OutOfMemoryError("out of memory")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
+def test_scarce_memory_changes_no_answer_and_loses_no_request(
+    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may fail, but what is answered is right, and the books balance."""
+    model, mode, attempt = make_model(kind, "one", torch.float32), ScarceMemory(seed), runner._attempt
+    cases = [
+        Case(n % 5, (2, 5 + n), DecodingOptions(num_beams=1 + n % 4, repetition_penalty=1 + n % 2, max_new_tokens=9))
+        for n in range(24)
+    ]
+    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
+
+    def scarce(run: Callable[[], None]) -> Exception | None:
+        mode.is_scarce = True
+        try:
+            return attempt(run)
+        finally:
+            mode.is_scarce = False
+
+    monkeypatch.setattr(runner, "_attempt", scarce)
+    driver = Driver(make_engine(model, max_rows=16))
+    driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
+    with mode:
+        driver.run()
+    last = [driver.events[request_id][-1] for request_id in range(len(cases))]
+    assert any(isinstance(event, Finished) for event in last)
+    for event, ids in zip(last, alone, strict=True):
+        assert event.completions[0].ids == ids if isinstance(event, Finished) else isinstance(event, Failed)
+
+
 @pytest.fixture
 def limit_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets how many slots memory holds: all together, whatever their shape; only the last layer finds that out."""
