@@ -6,6 +6,8 @@ from typing import Literal
 MAX_NEW_TOKENS = 256
 MAX_NUM_BEAMS = 16
 
+FinishReason = Literal["stop", "length"]
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:

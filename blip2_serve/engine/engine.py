@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
 IDLE_S = 1.0
+STOP_TIMEOUT_S = 10.0
 
 
 class Engine:
@@ -35,7 +36,8 @@ class Engine:
 
     `decode` turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and
     the cache: CELLS_PER_ROW cells for each, but never less than the largest request that fits so many rows. What keeps
-    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`.
+    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`. The engine
+    is dead when one call of the model takes longer than `call_timeout_s`; a step may make several.
     """
 
     def __init__(
@@ -49,12 +51,13 @@ class Engine:
         max_queue: int = 256,
         max_images_per_step: int = 4,
         max_prefill_tokens: int = 512,
-        step_timeout_s: float = 120.0,
+        call_timeout_s: float = 120.0,
     ) -> None:
         self._books = make_books(max_rows)
         self._backend = backend
         self._decode_ids = decode
-        self._runner = Runner(backend, encode_images, self._books)
+        self._watchdog = Watchdog(call_timeout_s, self._die)
+        self._runner = Runner(backend, encode_images, self._books, self._watchdog.begin)
         self._scheduler = Scheduler(self._books, max_prefill_tokens)
         self._vision = VisionBatcher(max_images_per_step)
         self._image_cache = image_cache
@@ -70,9 +73,7 @@ class Engine:
         self._inbox: deque[Sequence | int] = deque()
         self._wake = threading.Event()
         self._death: str | None = None
-        self._step_started: float | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
-        self._watchdog = Watchdog(step_timeout_s, lambda: self._step_started, self._die)
 
     # ---- the door: any thread
 
@@ -103,12 +104,17 @@ class Engine:
         self._thread.start()
         self._watchdog.start()
 
-    def stop(self) -> None:
-        """Ends the loop after the current step; whoever still waits gets EngineDead."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Ends the loop after the current step; whoever still waits gets EngineDead.
+
+        A step that hangs is left behind after `timeout_s`: the thread is a daemon and ends with the process.
+        """
         self._die("the server is stopping")
         self._watchdog.stop()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.error("the engine's current step has not ended within %g s: left behind", timeout_s)
 
     @property
     def is_alive(self) -> bool:
@@ -148,9 +154,9 @@ class Engine:
         try:
             while self._death is None:
                 self._wake.clear()
-                self._step_started = time.monotonic()
+                self._watchdog.begin()
                 has_work = self.step()
-                self._step_started = None
+                self._watchdog.rest()
                 if not has_work:
                     self._runner.check_books()
                     self._wake.wait(IDLE_S)
@@ -197,17 +203,22 @@ class Engine:
 
     def _has_image(self, sequence: Sequence, rows: torch.Tensor) -> None:
         sequence.image_ready = time.monotonic()
-        self._image_rows[sequence] = rows.to(self._backend.geometry.device)
+        self._image_rows[sequence] = rows
         self._scheduler.add(sequence)
 
     def _start_sequences(self) -> None:
         starting = self._scheduler.admit()
         if not starting:
             return
+        now = time.monotonic()
+        failures, held_back = self._runner.start({sequence: self._image_rows[sequence] for sequence in starting})
+        self._scheduler.put_back(held_back)
         for sequence in starting:
-            sequence.admitted = time.monotonic()
-            self._running[sequence] = self._rows_of(sequence)
-        self._fail_all(self._runner.start({sequence: self._image_rows.pop(sequence) for sequence in starting}))
+            if sequence not in held_back:
+                del self._image_rows[sequence]
+                sequence.admitted = now
+                self._running[sequence] = self._rows_of(sequence)
+        self._fail_all(failures)
 
     def _decode_rows(self) -> None:
         if not self._running:

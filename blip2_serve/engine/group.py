@@ -36,41 +36,43 @@ class Group:
         self.tokens = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
         self.mask = torch.zeros((0, shape.num_rows, shape.cells), dtype=torch.bool, device=device)
         self.beams = Beams.empty(0, shape.num_rows, device) if shape.beams else None
-        self._number_cells()
+        self.first_cells = self.mask_shift = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
 
     def resize(self, slots: int) -> None:
-        """Makes room for exactly `slots` sequences; the live ones stay."""
+        """Makes room for exactly `slots` sequences; the live ones stay. Where that raises, nothing has changed."""
         if slots == self.slots:
             return
+        tokens, mask = _resized(self.tokens, slots), _resized(self.mask, slots)
+        beams = None if self.beams is None else self.beams.apply(lambda tensor: _resized(tensor, slots))
+        first_cells, mask_shift = self._cell_numbers(slots)
         self.cache.resize(slots)
-        self.tokens = _resized(self.tokens, slots)
-        self.mask = _resized(self.mask, slots)
-        if self.beams is not None:
-            self.beams = self.beams.apply(lambda tensor: _resized(tensor, slots))
+        self.tokens, self.mask, self.beams = tokens, mask, beams
+        self.first_cells, self.mask_shift = first_cells, mask_shift
         self.slots = slots
-        self._number_cells()
 
     def admit(self, sequences: SequenceOf[Sequence]) -> "Span":
-        """Gives the next slots to `sequences`, in their initial state; their prefix is not computed yet."""
+        """Gives the next slots to `sequences`; `prepare` is due before anything is computed in them."""
         start = len(self.sequences)
         self.sequences.extend(sequences)
-        span = Span(self, start, len(self.sequences))
-        device = self.tokens.device
+        return Span(self, start, len(self.sequences))
+
+    def prepare(self, span: "Span") -> None:
+        """Puts the slots of a span into their initial state; may be done again."""
+        sequences, device = span.sequences, self.tokens.device
         seeds = torch.tensor([sequence.seed_id for sequence in sequences], device=device)
         lengths = torch.tensor([sequence.num_prefix for sequence in sequences], device=device)
         prefix = torch.arange(self.shape.prefix, device=device)
-        self.tokens[start : span.stop] = seeds[:, None]
-        self.mask[start : span.stop] = False
-        self.mask[start : span.stop, :, : self.shape.prefix] = (prefix < lengths[:, None])[:, None]
+        self.tokens[span.start : span.stop] = seeds[:, None]
+        self.mask[span.start : span.stop] = False
+        self.mask[span.start : span.stop, :, : self.shape.prefix] = (prefix < lengths[:, None])[:, None]
         if self.beams is not None:
-            self.beams.view(start, span.stop).reset()
+            self.beams.view(span.start, span.stop).reset()
         for sequence in sequences:
             if LogitsProcessors.needed(sequence):
                 self.processors[sequence] = LogitsProcessors(sequence, device)
-        return span
 
     def retire(self, gone: Collection[Sequence]) -> None:
-        """Drops sequences; the last ones move into the holes."""
+        """Drops sequences; the last ones move into the holes. Takes no memory, so that it cannot fail."""
         holes = [slot for slot, sequence in enumerate(self.sequences) if sequence in gone]
         num_left = len(self.sequences) - len(holes)
         sources = [slot for slot in range(num_left, len(self.sequences)) if slot not in holes]
@@ -78,32 +80,26 @@ class Group:
         for sequence in gone:
             self.processors.pop(sequence, None)
         for source, target in zip(sources, targets, strict=True):
-            self.sequences[target] = self.sequences[source]
+            self._move(source, target)
         del self.sequences[num_left:]
-        if sources:
-            self._move(sources, targets)
 
-    def continue_rows(self, span: "Span", parents: torch.Tensor) -> None:
-        """Row r of each sequence becomes the continuation of row parents[r]: it sees what that row saw."""
-        seen = self.mask[span.start : span.stop, :, self.shape.prefix :]
-        seen.copy_(seen.gather(1, parents[:, :, None].expand(seen.shape)))
+    def tails_seen(self, span: "Span") -> torch.Tensor:
+        """(n, rows, tail cells) bool: which of the tails' cells each row sees, as a view."""
+        return self.mask[span.start : span.stop, :, self.shape.prefix :]
 
-    def _move(self, sources: list[int], targets: list[int]) -> None:
-        num_steps = max(self.sequences[target].num_steps for target in targets)
-        self.cache.move(sources, targets, self.shape.prefix + num_steps * self.shape.num_rows)
-        self.tokens[targets] = self.tokens[sources]
-        self.mask[targets] = self.mask[sources]
-        if self.beams is not None:
-            for tensor in self.beams.tensors():
-                tensor[targets] = tensor[sources]
+    def _move(self, source: int, target: int) -> None:
+        sequence = self.sequences[source]
+        self.sequences[target] = sequence
+        self.cache.move(source, target, self.shape.prefix + sequence.num_steps * self.shape.num_rows)
+        for tensor in (self.tokens, self.mask, *(self.beams.tensors() if self.beams is not None else ())):
+            tensor[target].copy_(tensor[source])
 
-    def _number_cells(self) -> None:
-        """Per slot and row: its first tail cell, counted over the pool, and how much further its mask bit lies."""
+    def _cell_numbers(self, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(slots, rows) each: first tail cell, counted over the pool, and how much further its mask bit lies."""
         shape = self.shape
-        slot = torch.arange(self.slots, device=self.tokens.device)[:, None]
+        slot = torch.arange(slots, device=self.tokens.device)[:, None]
         row = torch.arange(shape.num_rows, device=self.tokens.device)
-        self.first_cells = slot * shape.cells + shape.prefix + row
-        self.mask_shift = (slot * (shape.num_rows - 1) + row) * shape.cells
+        return slot * shape.cells + shape.prefix + row, (slot * (shape.num_rows - 1) + row) * shape.cells
 
 
 @dataclass(frozen=True, slots=True)

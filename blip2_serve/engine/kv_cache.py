@@ -5,11 +5,14 @@ is cell `prefix + t * num_rows + r`). No beam's tail is ever copied: every row m
 block, and a mask hides those that are not its ancestors (see group.py).
 """
 
+import logging
 from dataclasses import dataclass
 
 import torch
 
 from blip2_serve.options import MAX_NUM_BEAMS
+
+log = logging.getLogger(__name__)
 
 CELLS_PER_ROW = 128
 MAX_ROWS = 256
@@ -49,20 +52,27 @@ class KVCache:
     def __init__(self, geometry: CacheGeometry, cells: int) -> None:
         self._geometry = geometry
         self._cells = cells
+        self._slots = 0
         self._layers = [self._zeros(0) for _ in range(geometry.num_layers)]
 
     def resize(self, slots: int) -> None:
-        """Makes room for `slots` blocks and keeps the first ones; one layer at a time, so little is held twice."""
-        for index, old in enumerate(self._layers):
-            kept = min(slots, len(old))
-            new = self._zeros(slots)
-            new[:kept] = old[:kept]
-            self._layers[index] = new
+        """Makes room for `slots` blocks and keeps the first ones; one layer at a time, so little is held twice.
 
-    def move(self, sources: list[int], targets: list[int], num_cells: int) -> None:
-        """Copies the first cells of the blocks `sources` over those of the blocks `targets`."""
+        Where memory is short, growing raises and changes nothing; shrinking goes on without giving all of it back.
+        """
+        if slots > self._slots:
+            try:
+                self._grow(slots)
+            except Exception:
+                self._cut(self._slots)
+                raise
+        self._cut(slots)
+        self._slots = slots
+
+    def move(self, source: int, target: int, num_cells: int) -> None:
+        """Copies the first cells of one block over those of another."""
         for layer in self._layers:
-            layer[targets, :num_cells] = layer[sources, :num_cells]
+            layer[target, :num_cells].copy_(layer[source, :num_cells])
 
     def write(self, layer: int, cells: torch.Tensor, states: torch.Tensor) -> None:
         """Stores `states` (rows, width), a key and a value each, at `cells` (rows,), counted over the whole pool."""
@@ -80,7 +90,27 @@ class KVCache:
         block = self._layers[layer][start:stop, first_cell:last_cell]
         return block[:, :, 0].transpose(1, 2), block[:, :, 1].transpose(1, 2)
 
+    def _grow(self, slots: int) -> None:
+        for index, old in enumerate(self._layers):
+            new = self._zeros(slots)
+            new[: len(old)] = old
+            self._layers[index] = new
+
+    def _cut(self, slots: int) -> None:
+        for index, layer in enumerate(self._layers):
+            if len(layer) > slots:
+                self._layers[index] = _first(layer, slots)
+
     def _zeros(self, slots: int) -> torch.Tensor:
         geometry = self._geometry
         shape = (slots, self._cells, 2, geometry.num_heads, geometry.head_dim)
         return torch.zeros(shape, dtype=geometry.dtype, device=geometry.device)
+
+
+def _first(blocks: torch.Tensor, slots: int) -> torch.Tensor:
+    """The first `slots` blocks: a copy, so that the rest can be freed, or a view where there is no memory for one."""
+    try:
+        return blocks[:slots].clone()
+    except Exception as error:
+        log.warning("no memory to shrink a pool, which keeps what it has: %s", error)
+        return blocks[:slots]

@@ -15,7 +15,10 @@ from blip2_serve.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What the rows of a span say next: tokens (n, k); for beams also parents (n, k) and their state after the step.
+    """What the rows of a span say next, tokens (n, k), and all that is known after the step.
+
+    For beams these are their state and seen (n, k, tail cells) bool, what each row sees; for every sequence that has
+    logits processors, what its rows have said.
 
     packed (n, width) float64 is what the host wants to know; ids and float32 numbers are exact in it. Its columns
     are k tokens and k log-probabilities, and for beams k parents, done, then the finished hypotheses' k scores, codes
@@ -25,20 +28,22 @@ class Picked:
     span: Span
     packed: torch.Tensor
     tokens: torch.Tensor
-    parents: torch.Tensor | None = None
+    said: dict[Sequence, torch.Tensor]
     beams: Beams | None = None
+    seen: torch.Tensor | None = None
 
     def commit(self) -> None:
-        """Makes the picks the span's next input. Until now nothing has changed, so a failed step can be run again."""
+        """Makes the picks the span's next input. Until now nothing has changed, so a failed step can be run again.
+
+        Takes no memory, so that it cannot fail half way.
+        """
         span, group = self.span, self.span.group
-        group.tokens[span.start : span.stop] = self.tokens
-        if self.parents is not None and self.beams is not None and group.beams is not None:
+        group.tokens[span.start : span.stop].copy_(self.tokens)
+        if self.seen is not None and self.beams is not None and group.beams is not None:
             group.beams.view(span.start, span.stop).update(self.beams)
-            group.continue_rows(span, self.parents)
-        for index, sequence in enumerate(span.sequences if group.processors else ()):
-            if sequence in group.processors:
-                parents = None if self.parents is None else self.parents[index]
-                group.processors[sequence].advance(self.tokens[index], parents)
+            group.tails_seen(span).copy_(self.seen)
+        for sequence, ids in self.said.items():
+            group.processors[sequence].ids = ids
 
 
 def pick(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
@@ -55,7 +60,7 @@ def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     if sampled:
         tokens[sampled] = _sample(scores[sampled], [sequences[index] for index in sampled])
     logprobs = logits.gather(2, tokens[:, :, None]).squeeze(2) - logits.logsumexp(dim=2)
-    return Picked(span, _pack(tokens, logprobs), tokens)
+    return Picked(span, _pack(tokens, logprobs), tokens, _said(span, tokens))
 
 
 def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
@@ -66,7 +71,19 @@ def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     step = beam_step(beams, logprobs, _process(span, logprobs, ends), ends, rules)
     after = step.beams
     packed = _pack(step.tokens, step.logprobs, step.parents, step.done, after.scores, after.codes, after.end_logprobs)
-    return Picked(span, packed, step.tokens, step.parents, after)
+    seen = span.group.tails_seen(span)
+    seen = seen.gather(1, step.parents[:, :, None].expand(seen.shape))
+    return Picked(span, packed, step.tokens, _said(span, step.tokens, step.parents), after, seen)
+
+
+def _said(span: Span, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> dict[Sequence, torch.Tensor]:
+    """What the rows of the sequences with logits processors have said after this step."""
+    processors = span.group.processors
+    return {
+        sequence: processors[sequence].continued(tokens[index], None if parents is None else parents[index])
+        for index, sequence in enumerate(span.sequences if processors else ())
+        if sequence in processors
+    }
 
 
 def _pack(*columns: torch.Tensor) -> torch.Tensor:
@@ -103,11 +120,15 @@ def _sample(scores: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
 def warp(scores: torch.Tensor, rows: list[Sequence]) -> torch.Tensor:
     """Temperature, top-k and top-p, each row by its own options; scores (rows, vocab) float32.
 
-    As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token.
+    As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token. First
+    each row's best score becomes 0, which changes no probability: so a tiny temperature sends the others to -inf
+    instead of the best to inf.
     """
     vocab_size = scores.shape[1]
     options = [row.options for row in rows]
-    scores = scores / _column([option.temperature for option in options], scores)
+    smallest_float = torch.finfo(scores.dtype).tiny
+    temperatures = [max(option.temperature, smallest_float) for option in options]
+    scores = (scores - scores.amax(dim=1, keepdim=True)) / _column(temperatures, scores)
     if any(option.top_k for option in options):
         ranks = [min(option.top_k or vocab_size, vocab_size) for option in options]
         best = scores.topk(max(ranks)).values

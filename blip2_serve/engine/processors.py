@@ -18,7 +18,7 @@ class LogitsProcessors:
 
     def __init__(self, sequence: Sequence, device: torch.device) -> None:
         self._sequence = sequence
-        self._ids = torch.tensor([sequence.seen_ids], device=device).expand(sequence.shape.num_rows, -1)
+        self.ids = torch.tensor([sequence.seen_ids], device=device).expand(sequence.shape.num_rows, -1)
 
     @staticmethod
     def needed(sequence: Sequence) -> bool:
@@ -29,17 +29,17 @@ class LogitsProcessors:
         """scores (rows, vocab) float32; returns processed scores of the same shape."""
         options = self._sequence.options
         if options.repetition_penalty != 1.0:
-            scores = penalise_repetition(scores, self._ids, options.repetition_penalty)
+            scores = penalise_repetition(scores, self.ids, options.repetition_penalty)
         if options.no_repeat_ngram_size > 0:
-            scores = ban_repeated_ngrams(scores, self._ids, options.no_repeat_ngram_size)
+            scores = ban_repeated_ngrams(scores, self.ids, options.no_repeat_ngram_size)
         if self._sequence.num_steps < options.min_new_tokens:
             scores = scores.index_fill(1, end_ids, -torch.inf)
         return scores
 
-    def advance(self, tokens: torch.Tensor, parents: torch.Tensor | None) -> None:
-        """tokens, parents (rows,): row r says tokens[r] after what parents[r] had said."""
-        ids = self._ids if parents is None else self._ids[parents]
-        self._ids = torch.cat([ids, tokens[:, None]], dim=1)
+    def continued(self, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
+        """tokens, parents (rows,): the `ids` when row r says tokens[r] after what parents[r] had said."""
+        ids = self.ids if parents is None else self.ids[parents]
+        return torch.cat([ids, tokens[:, None]], dim=1)
 
 
 def penalise_repetition(scores: torch.Tensor, ids: torch.Tensor, penalty: float) -> torch.Tensor:

@@ -5,12 +5,10 @@ of its own without a change above `Engine.submit`.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from blip2_serve.errors import Blip2Error, InvalidField
 from blip2_serve.options import DecodingOptions
-
-FinishReason = Literal["stop", "length"]
+from blip2_serve.options import FinishReason as FinishReason  # a part of the messages
 
 
 @dataclass(frozen=True, slots=True)

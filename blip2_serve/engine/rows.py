@@ -48,7 +48,8 @@ class Pool:
 class RowBooks:
     """The ledger of rows and cells. `admit` says "not now" with False; what never fits is `check_fits`'s ValueError.
 
-    Slots are added a few at a time. When cells run short, pools first give back what they do not use.
+    Slots are added a few at a time. When cells run short, pools first give back what they do not use. Memory may turn
+    out to hold less than `max_cells`: then no more than that is given out until nothing runs.
     """
 
     def __init__(self, max_rows: int, max_cells: int) -> None:
@@ -57,6 +58,7 @@ class RowBooks:
         self.pools: dict[BlockShape, Pool] = {}
         self.live_rows = 0
         self.owned_cells = 0
+        self._room = max_cells
 
     @property
     def free_rows(self) -> int:
@@ -64,7 +66,7 @@ class RowBooks:
 
     @property
     def free_cells(self) -> int:
-        return self.max_cells - self.owned_cells
+        return self._room - self.owned_cells
 
     def check_fits(self, shape: BlockShape) -> None:
         """Raises ValueError when such a block could not run even alone."""
@@ -88,15 +90,20 @@ class RowBooks:
         """Takes one slot back; the pool's last slot must move into the hole."""
         self.pools[shape].live -= 1
         self.live_rows -= shape.num_rows
+        if not self.live_rows:
+            self._room = self.max_cells
 
-    def trim(self) -> None:
-        """Gives back every spare slot."""
+    def trim(self) -> bool:
+        """Gives back every spare slot; False if there is none."""
+        owned_before = self.owned_cells
         for shape, pool in self.pools.items():
             self._resize(shape, pool, pool.live)
+        return self.owned_cells < owned_before
 
     def correct(self, shape: BlockShape, slots: int) -> None:
-        """Notes that the pool could not be made to have more than `slots` slots."""
+        """Notes that memory holds no more than `slots` slots of this pool beside what the others own."""
         self._resize(shape, self.pools[shape], slots)
+        self._room = self.owned_cells
 
     def check(self) -> None:
         """Raises RuntimeError unless free + owned == all, in rows and in cells."""

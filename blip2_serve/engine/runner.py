@@ -6,7 +6,7 @@ changes nothing before all of it has succeeded, so running a part again is safe.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,13 +33,35 @@ class DeviceLost(RuntimeError):
     """Nothing that was tried lately has worked: it is not the requests."""
 
 
+class _Batch:
+    """What one call of the backend has led to, packed on the device so that it leaves in one copy."""
+
+    def __init__(self, picked: list[Picked]) -> None:
+        self._picked = picked
+        self._numbers = torch.cat([picks.packed.view(-1) for picks in picked])
+
+    def commit(self) -> None:
+        for picks in self._picked:
+            picks.commit()
+
+    def to_host(self) -> Iterator[tuple[Sequence, list[float]]]:
+        """Each sequence with its row of `Picked.packed`."""
+        numbers, start = self._numbers.tolist(), 0
+        for picks in self._picked:
+            width = picks.packed.shape[1]
+            for sequence in picks.span.sequences:
+                yield sequence, numbers[start : start + width]
+                start += width
+
+
 @dataclass
 class Runner:
-    """Everything that lives on the device, and the only code that calls the model."""
+    """Everything that lives on the device, and the only code that calls the model; `on_call` hears of each call."""
 
     backend: Backend
     encode_images: EncodeImages
     books: RowBooks
+    on_call: Callable[[], None]
     groups: dict[BlockShape, Group] = field(default_factory=dict)
     _failures_in_a_row: int = 0
 
@@ -50,45 +72,56 @@ class Runner:
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
         """Image rows (query tokens, width) of each image, or what went wrong with it."""
         rows: list[torch.Tensor] = []
-        error = _attempt(lambda: rows.extend(self.encode_images([image.pixels for image in images])))
+
+        def encode() -> None:
+            self.on_call()
+            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
+            rows.extend([row.clone() for row in self.encode_images([image.pixels for image in images])])
+
+        error = _attempt(encode)
         if error is None:
             self._failures_in_a_row = 0
-            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
-            return {image: row.clone() for image, row in zip(images, rows, strict=True)}
+            return dict(zip(images, rows, strict=True))
         if len(images) == 1:
             self._count_failure(error)
             return {images[0]: error}
         middle = len(images) // 2
         return self.encode(images[:middle]) | self.encode(images[middle:])
 
-    def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> Failures:
-        """Prefills sequences whose slots are booked; the values are their image rows."""
-        by_shape: dict[BlockShape, list[Sequence]] = defaultdict(list)
-        for sequence in sequences:
-            by_shape[sequence.shape].append(sequence)
-        failures = self._fit_groups(by_shape)
+    def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> tuple[Failures, list[Sequence]]:
+        """Prefills sequences whose slots are booked; the values are their image rows.
+
+        Returns also those that are not started, because there is no memory for their slots now.
+        """
+        error = self._fit_groups()
+        by_shape, held_back = self._share_slots(sequences)
+        failures = self._give_up_alone(held_back, error)
         spans = [self.groups[shape].admit(members) for shape, members in by_shape.items()]
+        device = self.backend.geometry.device
 
         def prefill(spans: list[Span]) -> None:
             for span in spans:
-                self.backend.prefill(span, [sequences[sequence] for sequence in span.sequences])
+                self.on_call()
+                span.group.prepare(span)
+                self.backend.prefill(span, [sequences[sequence].to(device) for sequence in span.sequences])
 
-        return failures | self._in_halves(spans, prefill)
+        return failures | self._in_halves(spans, prefill), held_back
 
     def step(self) -> tuple[list[tuple[Sequence, list[float]]], Failures]:
         """One token for every row. Returns each sequence with its numbers, as `Picked.packed` lays them out."""
         spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
-        picked: list[Picked] = []
+        batches: list[_Batch] = []
 
         def decode(spans: list[Span]) -> None:
+            self.on_call()
             steps = [Step(span) for span in spans]
             logits = self.backend.decode(steps).split_with_sizes([step.num_rows for step in steps])
-            picked.extend([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)])
+            batches.append(_Batch([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)]))
 
         failures = self._in_halves(spans, decode)
-        for picks in picked:
-            picks.commit()
-        return _to_host(picked), failures
+        for batch in batches:
+            batch.commit()
+        return [numbers for batch in batches for numbers in batch.to_host()], failures
 
     def retire(self, gone: Iterable[Sequence]) -> None:
         """Frees the slots of sequences that were started."""
@@ -108,23 +141,44 @@ class Runner:
             if live != pool.live:
                 raise RuntimeError(f"{pool.live} slots of {shape} are booked, {live} are in use")
 
-    def _fit_groups(self, starting: dict[BlockShape, list[Sequence]]) -> Failures:
+    def _fit_groups(self) -> Exception | None:
         """Makes every group as large as its pool in the books; what shrinks goes first, to make room.
 
-        Where there is no memory for that, the books are corrected, and those who were to start in that group fail.
+        Where memory holds only a part of that, the books are corrected, and the last reason is returned.
         """
-        pools, failures = self.books.pools, Failures()
+        pools, last_error = self.books.pools, None
         for shape in pools.keys() - self.groups.keys():
             self.groups[shape] = Group(shape, self.backend.geometry)
         for shape, group in sorted(self.groups.items(), key=lambda item: pools[item[0]].slots - item[1].slots):
-            error = _attempt(partial(group.resize, pools[shape].slots))
-            if error is not None:
+            error = _resize(group, pools[shape].slots)
+            if group.slots < pools[shape].slots:
                 self.books.correct(shape, group.slots)
-                failures |= dict.fromkeys(starting.pop(shape, []), error)
-        return failures
+                last_error = error
+        return last_error
+
+    def _share_slots(self, sequences: Iterable[Sequence]) -> tuple[dict[BlockShape, list[Sequence]], list[Sequence]]:
+        """Who gets a slot, by shape, and whose booking is taken back because its group could not grow."""
+        by_shape: dict[BlockShape, list[Sequence]] = defaultdict(list)
+        held_back: list[Sequence] = []
+        for sequence in sequences:
+            group, num_starting = self.groups[sequence.shape], len(by_shape.get(sequence.shape, ()))
+            has_slot = len(group.sequences) + num_starting < group.slots
+            (by_shape[sequence.shape] if has_slot else held_back).append(sequence)
+        for sequence in held_back:
+            self.books.retire(sequence.shape)
+        return by_shape, held_back
+
+    def _give_up_alone(self, held_back: list[Sequence], error: Exception | None) -> Failures:
+        """Fails the first who is held back where waiting is no use: nothing runs, and nothing can be given back."""
+        if error is None or not held_back or self.books.live_rows or self.books.trim():
+            return {}
+        self._count_failure(error)
+        return {held_back[0]: error}
 
     def _in_halves(self, spans: list[Span], run: Callable[[list[Span]], None]) -> Failures:
         """Runs all spans at once, or else in halves; returns the sequences that failed alone."""
+        if not spans:
+            return {}
         error = _attempt(lambda: run(spans))
         if error is None:
             self._failures_in_a_row = 0
@@ -154,6 +208,16 @@ def _attempt(run: Callable[[], None]) -> Exception | None:
     return None
 
 
+def _resize(group: Group, slots: int) -> Exception | None:
+    """Makes the group as large as `slots` or as memory allows, halving what it grows by; returns why it is less."""
+    error = _attempt(partial(group.resize, slots))
+    is_short = error is not None
+    while is_short and slots - group.slots > 1:
+        slots = (group.slots + slots) // 2
+        is_short = _attempt(partial(group.resize, slots)) is not None
+    return error
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it was memory; PyTorch's allocators for CPUs raise plain RuntimeErrors."""
     text = str(error)
@@ -170,18 +234,3 @@ def _halves(spans: list[Span]) -> tuple[list[Span], list[Span]] | None:
         return None
     first, second = spans[0].halves()
     return [first], [second]
-
-
-def _to_host(picked: list[Picked]) -> list[tuple[Sequence, list[float]]]:
-    """All that was picked, in one copy from the device."""
-    if not picked:
-        return []
-    numbers = torch.cat([picks.packed.view(-1) for picks in picked]).tolist()
-    results: list[tuple[Sequence, list[float]]] = []
-    start = 0
-    for picks in picked:
-        width = picks.packed.shape[1]
-        for sequence in picks.span.sequences:
-            results.append((sequence, numbers[start : start + width]))
-            start += width
-    return results

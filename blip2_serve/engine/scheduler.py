@@ -1,6 +1,7 @@
 """Who runs next: first come, first served, with a bounded number of exceptions. No torch."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from blip2_serve.engine.rows import RowBooks
 from blip2_serve.engine.sequence import Sequence
@@ -23,6 +24,10 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         self._queue.append(sequence)
+
+    def put_back(self, sequences: Iterable[Sequence]) -> None:
+        """Returns sequences that were admitted but found no memory; they are first again, in their order."""
+        self._queue.extendleft(reversed(list(sequences)))
 
     def remove(self, sequence: Sequence) -> bool:
         """Takes a sequence out of the queue; False if it was not in it."""

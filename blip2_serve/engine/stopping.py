@@ -3,9 +3,9 @@
 from collections.abc import Callable, Set
 
 from blip2_serve.engine.detokenizer import TextStream
-from blip2_serve.engine.request import Completion, Delta, FinishReason
+from blip2_serve.engine.request import Completion, Delta
 from blip2_serve.engine.sequence import Sequence
-from blip2_serve.options import DecodingOptions
+from blip2_serve.options import DecodingOptions, FinishReason
 
 Decode = Callable[[list[int]], str]
 

@@ -12,9 +12,6 @@ class VisionBatcher:
         self._images: dict[bytes, ImageInput] = {}
         self._waiting: dict[bytes, list[Sequence]] = {}
 
-    def __len__(self) -> int:
-        return sum(len(sequences) for sequences in self._waiting.values())
-
     def add(self, sequence: Sequence) -> None:
         image = sequence.request.image
         self._images.setdefault(image.key, image)

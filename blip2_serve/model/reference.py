@@ -4,15 +4,13 @@ It is the oracle that everything faster is compared with.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.options import DecodingOptions
-
-FinishReason = Literal["stop", "length"]
+from blip2_serve.options import DecodingOptions, FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +47,19 @@ class Reference:
         return self._finished(output[0, begin:].tolist())
 
     def _finished(self, ids: list[int]) -> Generated:
-        # The nested model's generation_config is made from text_config: the checkpoint's own never reaches it.
-        end = self._loaded.model.language_model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [end]
-        return Generated(ids, "stop" if ids and ids[-1] in ends else "length")
+        has_ended = bool(ids) and ids[-1] in end_ids_of(self._loaded.model.language_model)
+        return Generated(ids, "stop" if has_ended else "length")
+
+
+def end_ids_of(language_model: Any) -> tuple[int, ...]:
+    """The ids that end a text for `generate`, perhaps none.
+
+    The nested model's generation_config is made from text_config: the checkpoint's own never reaches it.
+    """
+    ids = language_model.generation_config.eos_token_id
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)
 
 
 def generate_arguments(options: DecodingOptions) -> dict[str, Any]:

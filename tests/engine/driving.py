@@ -30,7 +30,7 @@ def encoder_of(model: Any) -> ImageEncoder:
 
 
 def make_engine(model: Any, **settings: Any) -> Engine:
-    defaults = {"image_cache": ImageCache(1 << 20, model.dtype), "max_rows": 32}
+    defaults = {"image_cache": ImageCache(1 << 20), "max_rows": 32}
     settings = {"backend": backend_of(model), "encode_images": encoder_of(model)} | defaults | settings
     return Engine(decode=decode, **settings)
 

@@ -10,8 +10,13 @@ import pytest
 import torch
 from engine.driving import Driver, answer, backend_of, encoder_of, make_engine
 from engine.wide_models import Case, make_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from blip2_serve.engine import runner
 from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.image_cache import ImageCache
+from blip2_serve.engine.kv_cache import KVCache
 from blip2_serve.engine.request import Event, Failed, Finished
 from blip2_serve.engine.runner import DeviceLost
 from blip2_serve.errors import EngineDead, EngineFailure
@@ -108,19 +113,152 @@ def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) 
     assert all(driver.finished(request_id) for request_id in range(4))
 
 
-def test_no_memory_for_more_slots_fails_those_who_were_to_start(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = Driver(make_engine(model))
-    driver.send(Case(0, (2, 5), OPTIONS).request(1))
-    driver.step()
-
-    def no_memory(self: Any, slots: int) -> None:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr("blip2_serve.engine.kv_cache.KVCache.resize", no_memory)
-    driver.send(Case(0, (2, 5), OPTIONS).request(2))
+@pytest.mark.parametrize("kind", ["opt", "opt-projected", "t5-gated-untied"])
+@pytest.mark.parametrize("shape", [(7, 32), (3, 32), (4, 40), (1, 32)])
+def test_image_rows_of_another_shape_are_never_answered_from(kind: str, shape: tuple[int, int]) -> None:
+    cache, case = ImageCache(1 << 20), Case(0, (2, 5), OPTIONS)
+    cache.put(case.request(0).image.key, torch.ones(shape))
+    driver = Driver(make_engine(make_model(kind, "none", torch.float32), image_cache=cache))
+    driver.send(case.request(0), Case(1, (2, 5), OPTIONS).request(1))
     driver.run()
-    assert isinstance(driver.failed(2).error, EngineFailure)
+    assert isinstance(driver.failed(0).error, EngineFailure)
     assert driver.finished(1)
+
+
+class NoNewMemory(TorchDispatchMode):
+    """Lets only those operations pass that write to or look at memory which is there, except within `allowed`."""
+
+    allowed = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage().data_ptr() for tensor in tensors((args, kwargs))}
+        new = [tensor for tensor in tensors(out) if tensor.untyped_storage().data_ptr() not in given]
+        if not self.allowed and any(tensor.nbytes for tensor in new):
+            raise torch.OutOfMemoryError(f"{func} takes memory")
+        return out
+
+
+def tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def test_memory_is_taken_only_where_running_out_of_it_is_survived(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode, attempt = NoNewMemory(), runner._attempt
+
+    def guarded(run: Callable[[], None]) -> Exception | None:
+        mode.allowed = True
+        try:
+            return attempt(run)
+        finally:
+            mode.allowed = False
+
+    monkeypatch.setattr(runner, "_attempt", guarded)
+    driver = Driver(make_engine(model))
+    for request_id in range(9):
+        kind = {"num_beams": 1 + request_id % 3, "repetition_penalty": 1.0 + request_id % 2}
+        options = DecodingOptions(max_new_tokens=3 + request_id, **kind)
+        driver.send(Case(0, (2, 5 + request_id), options).request(request_id))
+    with mode:
+        driver.run()
+    assert all(driver.finished(request_id) for request_id in range(9))
+
+
+class ScarceMemory(TorchDispatchMode):
+    """Every now and then an operation finds no memory, as long as `is_scarce`."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.is_scarce = False
+        self._random = random.Random(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.is_scarce and self._random.random() < 0.001:
+            raise torch.OutOfMemoryError("out of memory")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
+def test_scarce_memory_changes_no_answer_and_loses_no_request(
+    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may fail, but what is answered is right, and the books balance."""
+    model, mode, attempt = make_model(kind, "one", torch.float32), ScarceMemory(seed), runner._attempt
+    cases = [
+        Case(n % 5, (2, 5 + n), DecodingOptions(num_beams=1 + n % 4, repetition_penalty=1 + n % 2, max_new_tokens=9))
+        for n in range(24)
+    ]
+    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
+
+    def scarce(run: Callable[[], None]) -> Exception | None:
+        mode.is_scarce = True
+        try:
+            return attempt(run)
+        finally:
+            mode.is_scarce = False
+
+    monkeypatch.setattr(runner, "_attempt", scarce)
+    driver = Driver(make_engine(model, max_rows=16))
+    driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
+    with mode:
+        driver.run()
+    last = [driver.events[request_id][-1] for request_id in range(len(cases))]
+    assert any(isinstance(event, Finished) for event in last)
+    for event, ids in zip(last, alone, strict=True):
+        assert event.completions[0].ids == ids if isinstance(event, Finished) else isinstance(event, Failed)
+
+
+@pytest.fixture
+def limit_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many slots memory holds: all together, whatever their shape; only the last layer finds that out."""
+    owned: dict[KVCache, int] = {}
+
+    def limit(slots: int) -> None:
+        def zeros(cache: KVCache, wanted: int) -> torch.Tensor:
+            others = sum(size for owner, size in owned.items() if owner is not cache)
+            is_last_layer = wanted > 0 and len(cache._layers[0]) == wanted
+            if is_last_layer and others + wanted > slots:
+                raise torch.OutOfMemoryError("out of memory")
+            return make_zeros(cache, wanted)
+
+        def resize(cache: KVCache, wanted: int) -> None:
+            change_size(cache, wanted)
+            owned[cache] = wanted
+
+        make_zeros, change_size = KVCache._zeros, KVCache.resize
+        monkeypatch.setattr(KVCache, "_zeros", zeros)
+        monkeypatch.setattr(KVCache, "resize", resize)
+
+    return limit
+
+
+def test_requests_for_whose_slots_there_is_no_memory_wait_for_those_of_others(model: Any, limit_slots: Any) -> None:
+    cases = [Case(n % 3, (2, 5 + n), OPTIONS if n % 4 else BEAMS) for n in range(20)]
+    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
+    limit_slots(4)
+    driver = Driver(make_engine(model))
+    driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
+    driver.run()
+    assert [driver.finished(request_id).completions[0].ids for request_id in range(20)] == alone
+
+
+def test_spare_slots_are_given_back_before_a_request_fails_for_want_of_memory(model: Any, limit_slots: Any) -> None:
+    limit_slots(2)
+    driver = Driver(make_engine(model))
+    driver.send(*[Case(0, (2, 5), OPTIONS).request(request_id) for request_id in range(2)])
+    driver.run()
+    driver.send(Case(0, (2, 5), BEAMS).request(2))
+    driver.run()
+    assert driver.finished(2)
+
+
+def test_a_request_that_finds_no_memory_even_alone_fails_and_the_next_is_tried(model: Any, limit_slots: Any) -> None:
+    limit_slots(0)
+    driver = Driver(make_engine(model))
+    driver.send(*[Case(0, (2, 5), OPTIONS).request(request_id) for request_id in range(3)])
+    driver.run()
+    assert all(isinstance(driver.failed(request_id).error, EngineFailure) for request_id in range(3))
 
 
 def test_when_every_request_fails_it_is_not_the_requests(model: Any) -> None:
@@ -183,9 +321,10 @@ def test_an_error_in_the_loop_answers_everybody_within_a_second(
 ) -> None:
     engine = make_engine(model, max_rows=2)
     monkeypatch.setattr(engine, "_finish", lambda done: 1 / 0)
-    started(engine)
+    callers = ask(engine, 12)
     began = time.monotonic()
-    events = [caller.wait() for caller in ask(engine, 12)]
+    started(engine)
+    events = [caller.wait() for caller in callers]
     assert time.monotonic() - began < 1.0
     assert all(isinstance(event, Failed) and isinstance(event.error, EngineDead) for event in events)
     assert not engine.is_alive
@@ -199,10 +338,39 @@ def test_a_step_that_hangs_is_found_and_everybody_is_answered(model: Any, starte
     def fault(call: str, sequences: list[Any]) -> None:
         released.wait(10)
 
-    engine = started(faulty_engine(model, fault, step_timeout_s=0.2))
+    engine = started(faulty_engine(model, fault, call_timeout_s=0.2))
     events = [caller.wait() for caller in ask(engine, 4)]
     assert all(isinstance(event, Failed) and isinstance(event.error, EngineDead) for event in events)
     assert not engine.is_alive
+    released.set()
+
+
+def test_a_step_of_many_slow_calls_does_not_hang(model: Any, started: Any) -> None:
+    engine = started(faulty_engine(model, lambda call, sequences: time.sleep(0.2), call_timeout_s=0.6))
+    callers = [Caller() for _ in range(5)]
+    for num_beams, caller in enumerate(callers, 1):
+        options = DecodingOptions(num_beams=num_beams, max_new_tokens=1)
+        engine.submit(Case(0, (2, 5), options).request(num_beams), caller)
+    assert all(isinstance(caller.wait(), Finished) for caller in callers)
+    assert engine.is_alive
+
+
+def test_stopping_does_not_wait_for_a_step_that_hangs(model: Any) -> None:
+    reached, released = threading.Event(), threading.Event()
+
+    def fault(call: str, sequences: list[Any]) -> None:
+        reached.set()
+        released.wait(20)
+
+    engine = faulty_engine(model, fault)
+    engine.start()
+    callers = ask(engine, 2)
+    assert reached.wait(10)
+    stopping = threading.Thread(target=engine.stop, args=(0.1,))
+    stopping.start()
+    stopping.join(5)
+    assert not stopping.is_alive()
+    assert all(isinstance(caller.wait(), Failed) for caller in callers)
     released.set()
 
 

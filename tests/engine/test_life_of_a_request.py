@@ -179,7 +179,7 @@ def test_one_micro_batch_of_images_is_encoded_between_two_decode_steps(model: An
 
 
 def test_an_answer_does_not_depend_on_whether_its_image_was_cached(model: Any) -> None:
-    cache = ImageCache(1 << 20, torch.float32)
+    cache = ImageCache(1 << 20)
     first = answer(model, greedy(1), image_cache=cache).completions
     assert answer(model, greedy(2), image_cache=cache).completions == first
     assert cache.hits == 1

@@ -133,14 +133,13 @@ def test_a_sequence_can_leave_the_queue() -> None:
 
 def test_equal_images_wait_together_and_leave_when_nobody_wants_them() -> None:
     vision = VisionBatcher(max_images=2)
-    a, b, same = sequence(image_seed=0), sequence(image_seed=1), sequence(image_seed=0)
-    for each in (a, b, same, sequence(image_seed=2)):
+    a, b, same, other = (sequence(image_seed=seed) for seed in (0, 1, 0, 2))
+    for each in (a, b, same, other):
         vision.add(each)
     vision.remove(b)
     images = vision.next_images()
-    assert len(images) == 2
-    assert vision.take(images[0]) == [a, same]
-    assert len(vision) == 1
+    assert [vision.take(image) for image in images] == [[a, same], [other]]
+    assert vision.next_images() == []
 
 
 @pytest.mark.parametrize(

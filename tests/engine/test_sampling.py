@@ -52,8 +52,20 @@ def test_warping_many_rows_at_once_is_what_transformers_does_to_each() -> None:
     # bfloat16 makes ties, which top-k must keep.
     scores = (torch.randn(len(WARPS), 96, generator=torch.Generator().manual_seed(0)) * 3).bfloat16().float()
     rows = [sequence_with(sampling(**fields)) for fields in WARPS]
-    expected = [transformers_warpers(row.options)(None, scores[[n]]) for n, row in enumerate(rows)]
-    assert torch.equal(warp(scores, rows), torch.cat(expected))
+    expected = torch.cat([transformers_warpers(row.options)(None, scores[[n]]) for n, row in enumerate(rows)])
+    warped = warp(scores, rows)
+    assert torch.equal(warped.isinf(), expected.isinf())
+    torch.testing.assert_close(warped.softmax(-1), expected.softmax(-1), rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-20, 1e-38, 1e-45, 1e-300])
+@pytest.mark.parametrize("fields", [{}, {"top_k": 0, "top_p": 1.0}, {"repetition_penalty": 1.5}])
+def test_sampling_at_a_tiny_temperature_is_greedy(temperature: float, fields: dict[str, Any]) -> None:
+    model = make_model("opt", "none", torch.float32)
+    case = Case(0, (2, 9), sampling(temperature=temperature, seed=1, **fields))
+    greedy = Case(0, (2, 9), sampling(do_sample=False, **fields))
+    drawn = answer(model, case.request(0)).completions[0].ids
+    assert drawn == answer(model, greedy.request(0)).completions[0].ids
 
 
 def sequence_with(options: DecodingOptions) -> Sequence:

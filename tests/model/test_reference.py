@@ -4,6 +4,7 @@ Compared with `Blip2Processor` and `Blip2ForConditionalGeneration.generate` on t
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer, Blip2ForConditionalGeneration, Blip2Proc
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.model.reference import Reference
+from blip2_serve.model.reference import Reference, end_ids_of
 from blip2_serve.options import DecodingOptions
 from blip2_serve.prompts import chat_prompt, vqa_prompt
 
@@ -72,6 +73,12 @@ def test_the_end_token_is_that_of_the_text_config(tiny_models: dict[str, LoadedM
         generated = Reference(loaded).generate(gradient(), loaded.encode_text(""), options)
         assert generated.finish_reason == "stop"
         assert generated.ids[-1] == loaded.model.config.text_config.eos_token_id
+
+
+@pytest.mark.parametrize(("ids", "ends"), [(None, ()), (2, (2,)), ([2, 7], (2, 7))])
+def test_a_text_may_have_no_end_token_or_several(ids: object, ends: tuple[int, ...]) -> None:
+    language_model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ids))
+    assert end_ids_of(language_model) == ends
 
 
 def test_an_answer_that_fills_its_length_says_so(tiny_models: dict[str, LoadedModel]) -> None:

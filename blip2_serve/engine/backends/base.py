@@ -87,9 +87,9 @@ def join(parts: list[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def end_ids_of(language_model: Any) -> tuple[int, ...]:
-    """The end tokens that `generate` uses: those of the language model's own generation_config."""
-    ids = language_model.generation_config.eos_token_id
-    if ids is None:
-        return ()
-    return (ids,) if isinstance(ids, int) else tuple(ids)
+def stack_images(image_rows: SequenceOf[torch.Tensor], shape: tuple[int, int]) -> torch.Tensor:
+    """(n, query tokens, width); raises ValueError unless all rows have the shape (query tokens, width)."""
+    for rows in image_rows:
+        if rows.shape != shape:
+            raise ValueError(f"image rows of {tuple(rows.shape)} are not {shape}")
+    return torch.stack(list(image_rows))

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.engine.backends.base import attend, end_ids_of, fuse, join, weights_of
+from blip2_serve.engine.backends.base import attend, fuse, join, stack_images, weights_of
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.sequence import Sequence
+from blip2_serve.model.reference import end_ids_of
 
 
 class OptBackend:
@@ -103,7 +104,8 @@ class OptBackend:
         # As `masked_scatter` in transformers does it, which matters only where embeddings are projected and narrower
         # than the image rows: the numbers are taken in order.
         places = embeddings[:, : len(self._image_ids)]
-        places.copy_(torch.stack(list(image_rows)).flatten(1)[:, : places[0].numel()].view(places.shape))
+        images = stack_images(image_rows, (len(self._image_ids), self._width))
+        places.copy_(images.flatten(1)[:, : places[0].numel()].view(places.shape))
         return embeddings
 
     def _project(self, embeddings: torch.Tensor) -> torch.Tensor:

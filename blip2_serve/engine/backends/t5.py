@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers.activations import NewGELUActivation
 
-from blip2_serve.engine.backends.base import attend, end_ids_of, fuse, join, weights_of
+from blip2_serve.engine.backends.base import attend, fuse, join, stack_images, weights_of
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES
+from blip2_serve.model.reference import end_ids_of
 
 
 class T5Backend:
@@ -87,7 +88,7 @@ class T5Backend:
         ids = [[0] * num_images + prompt + [0] * (longest - num_images - len(prompt)) for prompt in prompts]
         device = self._embeddings.device
         embeddings = F.embedding(torch.tensor(ids, device=device), self._embeddings)
-        embeddings[:, :num_images] = torch.stack(list(image_rows))
+        embeddings[:, :num_images] = stack_images(image_rows, (num_images, embeddings.shape[2]))
         if min(lengths) == longest:
             return embeddings, None
         places = torch.arange(longest, device=device)
