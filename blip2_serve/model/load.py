@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import AutoTokenizer
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import rename_source_key
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.blip_2.configuration_blip_2 import Blip2Config
 from transformers.models.blip_2.modeling_blip_2 import Blip2ForConditionalGeneration
@@ -17,6 +18,7 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
+from blip2_serve.model.locate import Shape, read_headers
 from blip2_serve.prompts import Family
 
 logger = logging.getLogger(__name__)
@@ -70,19 +72,21 @@ def check_model(settings: Settings, folder: Path) -> Placement:
     """Find out without reading weights whether `load_model` would refuse.
 
     Raises:
-        StartupError: the settings do not fit the checkpoint or the machine.
+        StartupError: the settings do not fit the checkpoint or the machine, or weights are missing.
     """
+    _quieten_transformers()
     config = Blip2Config.from_pretrained(folder)
-    return choose_placement(settings, _family(config), count_parameters(folder))
+    headers = read_headers(folder, settings.model)
+    _check_weights(settings.model, config, headers)
+    return choose_placement(settings, _family(config), sum(torch.Size(shape).numel() for shape in headers.values()))
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
     """Read the checkpoint in `folder` (see `locate.locate_checkpoint`) onto its device.
 
     Raises:
-        StartupError: the settings do not fit the checkpoint or the machine.
+        StartupError: the settings do not fit the checkpoint or the machine, or weights are missing.
     """
-    _quieten_transformers()
     config = Blip2Config.from_pretrained(folder)
     placement = check_model(settings, folder)
     logger.info("%s on %s", settings.model, placement.reason)
@@ -99,23 +103,45 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     )
 
 
-def count_parameters(folder: Path) -> int:
-    """Parameters in a checkpoint, from the headers of its safetensors files."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as weights:
-            shapes = (weights.get_slice(name).get_shape() for name in weights.keys())  # noqa: SIM118 (safe_open is no dict)
-            total += sum(torch.Size(shape).numel() for shape in shapes)
-    return total
+def _check_weights(model: str, config: Blip2Config, headers: dict[str, Shape]) -> None:
+    """Compare names and shapes with those the config asks for: transformers would draw what is missing at random."""
+    with torch.device("meta"):
+        empty = Blip2ForConditionalGeneration(config)
+    wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
+    found = _as_loaded(empty, headers)
+    tied: dict[str, str] = empty.all_tied_weights_keys
+    sources = {tied.get(name, name) for name in found}  # of weights that are one, a file may hold any
+    _refuse(model, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
+    _refuse(
+        model,
+        "have another shape than config.json says",
+        [name for name in wanted if found.get(name, wanted[name]) != wanted[name]],
+    )
+
+
+def _as_loaded(empty: Blip2ForConditionalGeneration, headers: dict[str, Shape]) -> dict[str, Shape]:
+    """The names under which transformers would load what the files hold; it knows some older spellings."""
+    renamings = get_model_conversion_mapping(empty)
+    return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
+
+
+def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
+    if names:
+        raise StartupError(
+            f"BLIP2_MODEL={model!r} cannot be served: weights {what_is_wrong} ({len(names)}, the first is {names[0]});"
+            " download it again."
+        )
 
 
 def _load_weights(folder: Path, placement: Placement) -> Blip2ForConditionalGeneration:
     try:
-        model = Blip2ForConditionalGeneration.from_pretrained(
-            folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True
+        model, report = Blip2ForConditionalGeneration.from_pretrained(
+            folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
+    # `check_model` has looked already, with our own eyes; here transformers says what it made up.
+    _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
     return model.to(placement.device).eval().requires_grad_(False)
 
 

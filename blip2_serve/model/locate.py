@@ -23,6 +23,8 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import BUNDLED, is_matching_only
 
+Shape = tuple[int, ...]
+
 # safetensors only: other weight formats run code when they are read.
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _SUGGESTION = "set BLIP2_MODEL to demo, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
@@ -80,8 +82,7 @@ def check_checkpoint(folder: Path, model: str) -> None:
     """
     config = _read_json(folder / "config.json", model)
     _check_kind(config, model)
-    for path in _weight_files(folder, model):
-        _check_safetensors(path, model)
+    read_headers(folder, model)
     if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
         raise _incomplete(model, "preprocessor_config.json")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
@@ -113,12 +114,24 @@ def _weight_files(folder: Path, model: str) -> list[Path]:
     return [folder / "model.safetensors"]
 
 
-def _check_safetensors(path: Path, model: str) -> None:
+def read_headers(folder: Path, model: str) -> dict[str, Shape]:
+    """Names and shapes of all weights in the checkpoint's files, which are not read further.
+
+    Raises:
+        StartupError: a file is missing, cut short or damaged.
+    """
+    shapes: dict[str, Shape] = {}
+    for path in _weight_files(folder, model):
+        shapes |= _read_header(path, model)
+    return shapes
+
+
+def _read_header(path: Path, model: str) -> dict[str, Shape]:
     if not path.is_file():
         raise _incomplete(model, path.name, " (only safetensors are read)")
     try:
-        with safe_open(path, framework="pt"):
-            pass  # opening it compares the header with the length of the file
+        with safe_open(path, framework="pt") as weights:  # opening it compares the header with the file's length
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise StartupError(
             f"BLIP2_MODEL={model!r}: {path.name} is cut short or damaged ({error}); download it again."

@@ -1,0 +1,84 @@
+"""A checkpoint that loads is whole: nothing that it lacks is made up."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from blip2_serve.config import Settings
+from blip2_serve.errors import StartupError
+from blip2_serve.model.load import check_model, load_model
+from blip2_serve.model.locate import locate_checkpoint
+
+FAMILIES = ("opt", "t5")
+
+
+@pytest.fixture(params=FAMILIES)
+def checkpoint(request: pytest.FixtureRequest, tiny_checkpoints: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(tiny_checkpoints[request.param], tmp_path / "copy"))
+
+
+def rewrite(folder: Path, change: dict[str, torch.Tensor | None]) -> None:
+    """Replace weights, or remove them where there is None."""
+    weights = load_file(folder / "model.safetensors") | change
+    kept = {name: weight for name, weight in weights.items() if weight is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def weights_of(folder: Path, *prefixes: str) -> list[str]:
+    return [name for name in load_file(folder / "model.safetensors") if name.startswith(prefixes)]
+
+
+def refusal(folder: Path) -> str:
+    """What the check before the start says, and the loading after it."""
+    settings = Settings(model=str(folder), device="cpu")
+    with pytest.raises(StartupError) as caught:
+        check_model(settings, locate_checkpoint(settings))
+    with pytest.raises(StartupError):
+        load_model(settings, folder)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_missing_weights_are_refused_and_never_made_up(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rewrite(checkpoint, dict.fromkeys(weights_of(checkpoint, "qformer", "language_projection")))
+    assert "weights are missing (46, the first is qformer." in refusal(checkpoint)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_missing_weight_is_named(checkpoint: Path) -> None:
+    rewrite(checkpoint, {"query_tokens": None})
+    assert "weights are missing (1, the first is query_tokens)" in refusal(checkpoint)
+
+
+def test_a_weight_of_another_shape_is_refused(checkpoint: Path) -> None:
+    rewrite(checkpoint, {"language_projection.bias": torch.zeros(7)})
+    assert "another shape than config.json says (1, the first is language_projection.bias)" in refusal(checkpoint)
+
+
+def test_what_transformers_makes_up_is_refused_although_the_check_let_it_pass(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(checkpoint, {"query_tokens": None})
+    monkeypatch.setattr("blip2_serve.model.load._check_weights", lambda *_: None)
+    with pytest.raises(StartupError, match="query_tokens"):
+        load_model(Settings(model=str(checkpoint), device="cpu"), checkpoint)
+
+
+def test_older_names_and_weights_that_nobody_needs_are_no_reason_to_refuse(checkpoint: Path) -> None:
+    weights = load_file(checkpoint / "model.safetensors")
+    old = {"qformer.embeddings.position_ids": torch.zeros(1)}
+    for name in weights_of(checkpoint, "qformer"):
+        if name.endswith("LayerNorm.weight"):
+            old |= {name.replace(".weight", ".gamma"): weights[name], name: None}
+    rewrite(checkpoint, old)
+    loaded = load_model(Settings(model=str(checkpoint), device="cpu"), checkpoint)
+    assert all(torch.equal(loaded.model.state_dict()[name], weight) for name, weight in weights.items())
+
+
+def test_a_tied_head_may_be_left_out(tiny_checkpoints: dict[str, Path]) -> None:
+    assert not weights_of(tiny_checkpoints["opt"], "language_model.lm_head")
+    check_model(Settings(device="cpu"), tiny_checkpoints["opt"])
