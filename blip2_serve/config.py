@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blip2_serve.errors import StartupError
+from blip2_serve.options import MAX_NUM_BEAMS
 
 PREFIX = "BLIP2_"
 MAX_DEADLINE_S = 3600
@@ -37,7 +38,9 @@ class Settings(BaseModel):
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
-    max_rows: int | None = Field(None, ge=1, le=4096, description="a whole number of rows, 1 to 4096")
+    max_rows: int | None = Field(
+        None, ge=MAX_NUM_BEAMS, le=4096, description=f"a whole number of rows, {MAX_NUM_BEAMS} to 4096"
+    )
     image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
     image_cache_dir: str | None = Field(None, description="a folder that can be written to")
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")

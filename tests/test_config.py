@@ -6,6 +6,7 @@ import pytest
 
 from blip2_serve.config import DEFAULT_MODEL, Settings, _cgroup_quota, available_cpus
 from blip2_serve.errors import StartupError
+from blip2_serve.options import MAX_NUM_BEAMS
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -34,6 +35,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("BLIP2_MAX_IMAGE_PIXELS", "-4", "at least 1"),
         ("BLIP2_MAX_REQUEST_BYTES", "20MB", "bytes"),
         ("BLIP2_DEADLINE_S", "nan", "seconds"),
+        ("BLIP2_MAX_ROWS", "15", "16 to 4096"),
     ],
 )
 def test_a_malformed_variable_is_named_with_its_value_and_what_was_expected(
@@ -67,6 +69,10 @@ def test_an_unknown_variable_is_named_and_the_known_ones_listed() -> None:
 )
 def test_service_links_of_kubernetes_are_let_be(name: str) -> None:
     assert Settings.from_env({name: "tcp://10.0.0.1:3000"}) == Settings()
+
+
+def test_whatever_can_be_set_leaves_room_for_every_number_of_beams_that_can_be_asked_for() -> None:
+    assert Settings.from_env({"BLIP2_MAX_ROWS": str(MAX_NUM_BEAMS)}).max_rows == MAX_NUM_BEAMS == 16
 
 
 def test_settings_cannot_be_changed() -> None:

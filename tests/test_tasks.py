@@ -13,7 +13,7 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
-from blip2_serve.options import DecodingOptions
+from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import chat_prompt, vqa_prompt
 from blip2_serve.tasks import Tasks
 
@@ -56,7 +56,7 @@ def test_every_verb_gives_the_answer_of_the_reference(
 
 def test_a_checkpoints_own_prompt_is_replaced_and_never_echoed(tiny_models: dict[str, LoadedModel]) -> None:
     coco = dataclasses.replace(tiny_models["opt"], caption_prompt="a photo of")
-    tasks = Tasks(coco, Settings(max_rows=8))
+    tasks = Tasks(coco, Settings(max_rows=16))
     try:
         own = asyncio.run(tasks.caption(jpeg(), None, GREEDY)).text
         assert own == expected(coco, "a photo of", GREEDY)
@@ -83,7 +83,7 @@ def test_a_bad_picture_hurts_only_its_own_request(loaded: LoadedModel, tasks: Ta
 
 
 def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> None:
-    tasks = Tasks(loaded, Settings(max_rows=8, deadline_s=0.001))
+    tasks = Tasks(loaded, Settings(max_rows=16, deadline_s=0.001))
     try:
         with pytest.raises(DeadlineExceeded):
             asyncio.run(tasks.caption(jpeg(), None, GREEDY))
@@ -91,8 +91,18 @@ def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> No
         tasks.close()
 
 
+def test_the_fewest_rows_that_can_be_set_are_enough_for_the_most_beams(loaded: LoadedModel) -> None:
+    tasks = Tasks(loaded, Settings(max_rows=16))
+    try:
+        asyncio.run(tasks.warm_up())
+        most = DecodingOptions(max_new_tokens=4, num_beams=MAX_NUM_BEAMS)
+        assert asyncio.run(tasks.caption(jpeg(), None, most)).text == expected(loaded, "", most)
+    finally:
+        tasks.close()
+
+
 def test_a_full_queue_says_busy(loaded: LoadedModel) -> None:
-    tasks = Tasks(loaded, Settings(max_rows=1, max_queue=2))
+    tasks = Tasks(loaded, Settings(max_rows=16, max_queue=2))
 
     async def flood() -> list[object]:
         calls = (tasks.caption(jpeg(seed=seed), None, GREEDY) for seed in range(12))
