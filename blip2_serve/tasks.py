@@ -55,7 +55,6 @@ class Tasks:
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._checkpoint = hashlib.sha256(f"{settings.model}@{settings.revision}".encode()).digest()
         self._picture_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
         self._request_ids = itertools.count()
         self._num_preparing = 0
@@ -156,7 +155,7 @@ class Tasks:
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
         picture = load_image(image, self._settings.max_image_pixels)
         pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
-        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._checkpoint).digest(), pixels)
+        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest(), pixels)
 
     async def _generate(self, request: Request) -> Finished:
         """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""

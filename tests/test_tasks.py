@@ -4,14 +4,16 @@ import asyncio
 import dataclasses
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pictures import jpeg
 from PIL import Image
+from tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong
-from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import chat_prompt, vqa_prompt
@@ -63,6 +65,19 @@ def test_a_checkpoints_own_prompt_is_replaced_and_never_echoed(tiny_models: dict
         assert asyncio.run(tasks.caption(jpeg(), "hi", GREEDY)).text.startswith("hi")
     finally:
         tasks.close()
+
+
+def test_rows_that_another_checkpoint_of_the_same_name_computed_are_not_taken(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(model=str(tmp_path / "model"), device="cpu", image_cache_dir=str(tmp_path / "cache"))
+    for seed in (0, 1):
+        loaded = load_model(settings, save_tiny_checkpoint(tmp_path / "model", "opt", seed=seed))
+        tasks = Tasks(loaded, settings)
+        try:
+            assert asyncio.run(tasks.caption(jpeg(), None, BEAMS)).text == expected(loaded, "", BEAMS)
+        finally:
+            tasks.close()
 
 
 def test_a_text_that_does_not_fit_is_refused_before_the_picture_is_read(tasks: Tasks) -> None:

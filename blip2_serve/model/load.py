@@ -18,7 +18,7 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
-from blip2_serve.model.locate import Shape, read_headers
+from blip2_serve.model.locate import Shape, fingerprint, read_headers
 from blip2_serve.prompts import Family
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class LoadedModel:
         model: on its device, in evaluation mode, without gradients.
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image rows, prompt and new tokens together.
+        fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LoadedModel:
     caption_prompt: str
     max_context_tokens: int
     placement: Placement
+    fingerprint: bytes
 
     @property
     def num_query_tokens(self) -> int:
@@ -100,6 +102,7 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
         caption_prompt=known.caption_prompt if known else "",
         max_context_tokens=_context_size(config),
         placement=placement,
+        fingerprint=fingerprint(folder, settings.model),
     )
 
 

@@ -4,6 +4,7 @@ Everything that can be wrong with a checkpoint is found here, before a worker st
 restart a worker whose `__init__` fails for ever.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ Shape = tuple[int, ...]
 
 # safetensors only: other weight formats run code when they are read.
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_SAMPLES, _SAMPLE_BYTES = 256, 4096
 _SUGGESTION = "set BLIP2_MODEL to demo, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
 
 
@@ -124,6 +126,25 @@ def read_headers(folder: Path, model: str) -> dict[str, Shape]:
     for path in _weight_files(folder, model):
         shapes |= _read_header(path, model)
     return shapes
+
+
+def fingerprint(folder: Path, model: str) -> bytes:
+    """32 bytes that are others once files of the checkpoint were replaced; reads no more than samples of the weights.
+
+    Of weights: size, time of change, and pieces from the header to the end, as an image build or a copy may give
+    another file of the same model the same size and time. Of the JSON files: all.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.json")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for path in _weight_files(folder, model):
+        about = path.stat()
+        digest.update(f"{path.name} {about.st_size} {about.st_mtime_ns}".encode())
+        with path.open("rb") as file:
+            for start in range(0, about.st_size, max(_SAMPLE_BYTES, about.st_size // _SAMPLES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.digest()
 
 
 def _read_header(path: Path, model: str) -> dict[str, Shape]:

@@ -1,5 +1,6 @@
 """A checkpoint that loads is whole: nothing that it lacks is made up."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.load import check_model, load_model
-from blip2_serve.model.locate import locate_checkpoint
+from blip2_serve.model.locate import fingerprint, locate_checkpoint
 
 FAMILIES = ("opt", "t5")
 
@@ -82,3 +83,23 @@ def test_older_names_and_weights_that_nobody_needs_are_no_reason_to_refuse(check
 def test_a_tied_head_may_be_left_out(tiny_checkpoints: dict[str, Path]) -> None:
     assert not weights_of(tiny_checkpoints["opt"], "language_model.lm_head")
     check_model(Settings(device="cpu"), tiny_checkpoints["opt"])
+
+
+def test_the_fingerprint_changes_with_the_weights_and_with_nothing_else(checkpoint: Path) -> None:
+    settings = Settings(model=str(checkpoint), device="cpu")
+    first = load_model(settings, checkpoint).fingerprint
+    assert load_model(settings, checkpoint).fingerprint == first
+    before = (checkpoint / "model.safetensors").stat()
+    rewrite(checkpoint, {"language_projection.bias": torch.ones(32)})
+    os.utime(checkpoint / "model.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (checkpoint / "model.safetensors").stat().st_size == before.st_size
+    assert load_model(settings, checkpoint).fingerprint != first
+
+
+def test_a_new_time_or_another_config_is_another_checkpoint(checkpoint: Path) -> None:
+    first = fingerprint(checkpoint, "copy")
+    os.utime(checkpoint / "model.safetensors", (1, 1))
+    second = fingerprint(checkpoint, "copy")
+    config = checkpoint / "processor_config.json"
+    config.write_text(config.read_text() + " ")
+    assert len({first, second, fingerprint(checkpoint, "copy")}) == 3
