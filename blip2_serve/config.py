@@ -31,7 +31,7 @@ class Settings(BaseModel):
 
     model: str = Field(DEFAULT_MODEL, description="demo, a hub id or a folder")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto, float32, float16 or bfloat16"
     )

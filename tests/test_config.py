@@ -32,6 +32,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("BLIP2_THREADS", "0", "1 to 1024"),
         ("BLIP2_DTYPE", "fp16", "float16"),
         ("BLIP2_DEVICE", "tpu", "cuda:N"),
+        ("BLIP2_DEVICE", "mps", "cuda:N"),
+        ("BLIP2_DEVICE", "cuda:99999999999", "cuda:N"),
         ("BLIP2_MAX_IMAGE_PIXELS", "-4", "at least 1"),
         ("BLIP2_MAX_REQUEST_BYTES", "20MB", "bytes"),
         ("BLIP2_DEADLINE_S", "nan", "seconds"),
