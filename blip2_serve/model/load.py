@@ -1,6 +1,8 @@
 """Load a checkpoint once: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,24 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
-from blip2_serve.model.locate import Shape, fingerprint, read_headers
+from blip2_serve.model.locate import Shape, check_cache_folder, fingerprint, locate_checkpoint, read_headers
 from blip2_serve.prompts import Family
 
 logger = logging.getLogger(__name__)
 
 # BLIP-2's published demos and LAVIS keep everything the language model sees within this.
 MAX_CONTEXT_TOKENS = 512
+_LONGEST_CAUSE = 300  # characters of another library's message
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of a checkpoint but its weights."""
+
+    config: Blip2Config
+    tokenizer: Any
+    image_processor: BlipImageProcessorPil
+    placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +83,79 @@ class LoadedModel:
         return text
 
 
-def check_model(settings: Settings, folder: Path) -> Placement:
-    """Find out without reading weights whether `load_model` would refuse.
+def check_start(settings: Settings) -> None:
+    """Find out without reading weights whether the server could start.
 
     Raises:
-        StartupError: the settings do not fit the checkpoint or the machine, or weights are missing.
+        StartupError: it could not; the message is one line.
+    """
+    with _one_line(f"BLIP2_MODEL={settings.model!r} cannot be checked"):
+        check_model(settings, locate_checkpoint(settings))
+    check_cache_folder(settings.image_cache_dir)
+
+
+def check_model(settings: Settings, folder: Path) -> Parts:
+    """Read everything but the weights.
+
+    Raises:
+        StartupError: the settings do not fit the checkpoint or the machine, or parts of it are missing or damaged.
     """
     _quieten_transformers()
-    config = Blip2Config.from_pretrained(folder)
-    headers = read_headers(folder, settings.model)
-    _check_weights(settings.model, config, headers)
-    return choose_placement(settings, _family(config), sum(torch.Size(shape).numel() for shape in headers.values()))
+    name = f"BLIP2_MODEL={settings.model!r}:"
+    with _one_line(f"{name} config.json does not describe a BLIP-2"):
+        config = Blip2Config.from_pretrained(folder)
+        headers = read_headers(folder, settings.model)
+        _check_weights(settings.model, config, headers)
+    with _one_line(f"{name} the tokenizer cannot be read"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    with _one_line(f"{name} the settings of the image processor cannot be read"):
+        image_processor = BlipImageProcessorPil.from_pretrained(folder)
+        _check_image_size(name, config, image_processor)
+    num_parameters = sum(torch.Size(shape).numel() for shape in headers.values())
+    return Parts(config, tokenizer, image_processor, choose_placement(settings, _family(config), num_parameters))
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
     """Read the checkpoint in `folder` (see `locate.locate_checkpoint`) onto its device.
 
     Raises:
-        StartupError: the settings do not fit the checkpoint or the machine, or weights are missing.
+        StartupError: the settings do not fit the checkpoint or the machine, or parts of it are missing or damaged.
     """
-    config = Blip2Config.from_pretrained(folder)
-    placement = check_model(settings, folder)
-    logger.info("%s on %s", settings.model, placement.reason)
+    parts = check_model(settings, folder)
+    logger.info("%s on %s", settings.model, parts.placement.reason)
     known = find_known(settings.model)
     return LoadedModel(
         name=public_name(settings.model),
-        family=_family(config),
-        model=_load_weights(folder, placement),
-        tokenizer=AutoTokenizer.from_pretrained(folder),
-        image_processor=BlipImageProcessorPil.from_pretrained(folder),
+        family=_family(parts.config),
+        model=_load_weights(folder, parts.placement),
+        tokenizer=parts.tokenizer,
+        image_processor=parts.image_processor,
         caption_prompt=known.caption_prompt if known else "",
-        max_context_tokens=_context_size(config),
-        placement=placement,
+        max_context_tokens=_context_size(parts.config),
+        placement=parts.placement,
         fingerprint=fingerprint(folder, settings.model),
     )
+
+
+@contextmanager
+def _one_line(what_failed: str) -> Iterator[None]:
+    """Whatever transformers raises on damaged files, pydantic's errors and KeyErrors among it, in one line."""
+    try:
+        yield
+    except StartupError:
+        raise
+    except Exception as error:
+        cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
+        raise StartupError(f"{what_failed} ({type(error).__name__}: {cause}).") from error
+
+
+def _check_image_size(name: str, config: Blip2Config, image_processor: BlipImageProcessorPil) -> None:
+    side, size = config.vision_config.image_size, image_processor.size
+    if (size["height"], size["width"]) != (side, side):
+        raise StartupError(
+            f"{name} the image processor makes pictures of {size['width']} x {size['height']} pixels and the model"
+            f" takes {side} x {side}: the files are of two checkpoints, download them again."
+        )
 
 
 def _check_weights(model: str, config: Blip2Config, headers: dict[str, Shape]) -> None:

@@ -6,6 +6,7 @@ restart a worker whose `__init__` fails for ever.
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,10 @@ def _check_kind(config: dict[str, Any], model: str) -> None:
 def _weight_files(folder: Path, model: str) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        return [folder / name for name in sorted(set(_read_json(index, model)["weight_map"].values()))]
+        weight_map = _read_json(index, model).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise StartupError(f"BLIP2_MODEL={model!r}: {index.name} names no weights; download it again.")
+        return [folder / str(name) for name in sorted(set(weight_map.values()))]
     return [folder / "model.safetensors"]
 
 
@@ -156,6 +160,24 @@ def _read_header(path: Path, model: str) -> dict[str, Shape]:
     except (SafetensorError, OSError) as error:
         raise StartupError(
             f"BLIP2_MODEL={model!r}: {path.name} is cut short or damaged ({error}); download it again."
+        ) from None
+
+
+def check_cache_folder(folder: str | None) -> None:
+    """Make the folder for image rows and write to it, as the server will.
+
+    Raises:
+        StartupError: that does not work.
+    """
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"rows")
+    except OSError as error:
+        raise StartupError(
+            f"BLIP2_IMAGE_CACHE_DIR={folder!r} cannot be written to ({error.strerror}): set a folder that can, or none."
         ) from None
 
 

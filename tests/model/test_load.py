@@ -1,7 +1,9 @@
 """A checkpoint that loads is whole: nothing that it lacks is made up."""
 
+import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.model.load import check_model, load_model
+from blip2_serve.model.load import check_model, check_start, load_model
 from blip2_serve.model.locate import fingerprint, locate_checkpoint
 
 FAMILIES = ("opt", "t5")
@@ -103,3 +105,65 @@ def test_a_new_time_or_another_config_is_another_checkpoint(checkpoint: Path) ->
     config = checkpoint / "processor_config.json"
     config.write_text(config.read_text() + " ")
     assert len({first, second, fingerprint(checkpoint, "copy")}) == 3
+
+
+def start_refusal(**settings: str) -> str:
+    """What the check before any worker says, in the one line that is printed."""
+    with pytest.raises(StartupError) as caught:
+        check_start(Settings.model_validate({"device": "cpu", **settings}))
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_a_whole_checkpoint_may_start_and_the_check_takes_no_time(checkpoint: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    check_start(Settings(model=str(checkpoint), image_cache_dir=str(tmp_path / "new/cache")))
+    assert time.monotonic() - began < 2
+    assert list((tmp_path / "new/cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("tokenizer.json", "the tokenizer cannot be read"),
+        ("processor_config.json", "the image processor cannot be read"),
+        ("config.json", "config.json cannot be read"),
+    ],
+)
+def test_half_a_file_is_refused_before_a_worker_starts(checkpoint: Path, file: str, said: str) -> None:
+    whole = (checkpoint / file).read_bytes()
+    (checkpoint / file).write_bytes(whole[: len(whole) // 2])
+    assert said in start_refusal(model=str(checkpoint))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vision_config": {"hidden_size": "x"}},
+        {"text_config": {"model_type": "opt", "num_hidden_layers": None}},
+        {"text_config": "opt"},
+        {"vision_config": {"hidden_size": 33}},
+    ],
+)
+def test_a_config_that_describes_no_model_is_refused(checkpoint: Path, change: dict[str, object]) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | change))
+    assert start_refusal(model=str(checkpoint)).startswith(f"BLIP2_MODEL={str(checkpoint)!r}")
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": {}}, {"weight_map": ["model.safetensors"]}])
+def test_an_index_that_names_no_weights_is_refused(checkpoint: Path, index: dict[str, object]) -> None:
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "names no weights" in start_refusal(model=str(checkpoint))
+
+
+def test_pictures_of_another_size_than_the_models_are_refused(checkpoint: Path) -> None:
+    path = checkpoint / "processor_config.json"
+    path.write_text(path.read_text().replace("28", "42"))
+    assert "42 x 42 pixels and the model takes 28 x 28" in start_refusal(model=str(checkpoint))
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/cache", "/proc/cache"])
+def test_a_cache_folder_that_cannot_be_written_to_is_refused(checkpoint: Path, folder: str) -> None:
+    message = start_refusal(model=str(checkpoint), image_cache_dir=folder)
+    assert f"BLIP2_IMAGE_CACHE_DIR={folder!r} cannot be written to" in message
