@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import time
 
 import numpy as np
 import pytest
@@ -142,3 +143,44 @@ def test_random_damage_never_escapes_as_another_error() -> None:
                 damaged[position] = rng.integers(0, 256)
             with contextlib.suppress(InvalidImage, UnsupportedImage, ImageTooLarge):
                 assert decoded(bytes(damaged)).mode == "RGB"
+
+
+def gif_with_comments(num_bytes: int) -> bytes:
+    """A GIF whose comment comes in blocks of the longest kind."""
+    whole = encode(gradient(), "GIF")
+    palette_end = 13 + (3 << ((whole[10] & 7) + 1))
+    blocks = (b"\xff" + b"x" * 255) * (num_bytes // 256)
+    return whole[:palette_end] + b"!\xfe" + blocks + b"\0" + whole[palette_end:]
+
+
+def jpeg_with_segments(num_bytes: int, segment: bytes) -> bytes:
+    """A JPEG with that before everything else, again and again."""
+    return jpeg()[:2] + segment * (num_bytes // len(segment)) + jpeg()[2:]
+
+
+EXIF = b"\xff\xe1\1\0Exif\0\0" + b"x" * 248
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gif_with_comments(18_000_000),
+        jpeg_with_segments(18_000_000, EXIF),
+        jpeg_with_segments(18_000_000, b"\xff\xe0\0\2"),
+        jpeg_with_segments(18_000_000, b"\xff"),
+        encode(gradient())[:33] + b"\0\0\0\0prIv\x9d\x0e\xb7\xbb" * 1_500_000 + encode(gradient())[33:],
+    ],
+    ids=["gif comment", "jpeg exif", "jpeg segments", "jpeg padding", "png chunks"],
+)
+def test_megabytes_of_metadata_in_pieces_are_refused_within_a_second(data: bytes) -> None:
+    began = time.monotonic()
+    with pytest.raises((InvalidImage, UnsupportedImage)):
+        decoded(data)
+    assert time.monotonic() - began < 1
+
+
+def test_usual_amounts_of_metadata_are_taken() -> None:
+    assert decoded(gif_with_comments(500_000)).size == (64, 48)
+    assert decoded(jpeg_with_segments(200_000, EXIF)).size == (64, 48)
+    depth_map = b"\xff\xe1\xff\xffhttp://ns.adobe.com/xmp/extension/\0" + b"x" * (65533 - 35)
+    assert decoded(jpeg_with_segments(8_000_000, depth_map)).size == (64, 48)
