@@ -16,7 +16,7 @@ from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.request import Event, Failed, Finished, FinishReason, ImageInput, Request
 from blip2_serve.errors import Busy, PromptTooLong
-from blip2_serve.images import load_image, squash
+from blip2_serve.images import PixelBudget, load_image, squash
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
@@ -56,6 +56,7 @@ class Tasks:
         self._loaded = loaded
         self._settings = settings
         self._picture_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
+        self._pixel_budget = PixelBudget()
         self._request_ids = itertools.count()
         self._num_preparing = 0
         self._engine = build_engine(loaded, settings)
@@ -153,8 +154,8 @@ class Tasks:
 
     def _prepare_now(self, image: bytes, make_prompt: Callable[[], Prompt]) -> tuple[Prompt, ImageInput]:
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
-        picture = load_image(image, self._settings.max_image_pixels)
-        pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
+        with load_image(image, self._settings.max_image_pixels, self._pixel_budget) as picture:
+            pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
         return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest(), pixels)
 
     async def _generate(self, request: Request) -> Finished:

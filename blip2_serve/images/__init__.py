@@ -1,6 +1,7 @@
 """Pictures from strangers: `load_image` is the one door through which bytes become a picture."""
 
+from blip2_serve.images.budget import PixelBudget
 from blip2_serve.images.decode import Picture, load_image
 from blip2_serve.images.square import squash
 
-__all__ = ["Picture", "load_image", "squash"]
+__all__ = ["Picture", "PixelBudget", "load_image", "squash"]
