@@ -98,16 +98,30 @@ def available_memory_bytes() -> int:
 
 
 def _cgroup_room(root: Path) -> int | None:
-    """Bytes below the memory limit of cgroup v2 or v1; None where there is no limit."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    """Bytes below the memory limit of cgroup v2 or v1; None where there is no limit.
+
+    Files that were read and are no longer in use count as used there, although they give way at once: weights
+    that were read from disk may fill the whole limit.
+    """
+    for limit, used, stat in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
         try:
-            return int((root / limit).read_text()) - int((root / used).read_text())
+            taken = int((root / used).read_text()) - _inactive_file_bytes(root / stat)
+            return int((root / limit).read_text()) - taken
         except (OSError, ValueError):  # ValueError: v2 writes "max" for no limit
             continue
     return None
+
+
+def _inactive_file_bytes(stat: Path) -> int:
+    try:
+        numbers = dict(line.split() for line in stat.read_text().splitlines())
+    except OSError:
+        return 0
+    # v1 counts the cgroups below under "total_"; v2 always does, under the plain name.
+    return int(numbers.get("total_inactive_file", numbers.get("inactive_file", 0)))
 
 
 def _cgroup_quota(root: Path) -> float | None:
