@@ -19,7 +19,7 @@ from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.device import use_available_threads
-from blip2_serve.model.load import check_model, load_model
+from blip2_serve.model.load import check_start, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.tasks import Answer, Tasks
 
@@ -51,8 +51,7 @@ class Blip2:
     def check() -> None:
         """End the whole process with one line where the settings or the weights are no good."""
         try:
-            settings = Settings.from_env()
-            check_model(settings, locate_checkpoint(settings))
+            check_start(Settings.from_env())
         except StartupError as error:
             raise SystemExit(f"blip2-serve cannot start: {error.message}") from None
 

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blip2_serve.errors import StartupError
+from blip2_serve.options import MAX_NUM_BEAMS
 
 PREFIX = "BLIP2_"
 MAX_DEADLINE_S = 3600
@@ -30,14 +31,16 @@ class Settings(BaseModel):
 
     model: str = Field(DEFAULT_MODEL, description="demo, a hub id or a folder")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto, float32, float16 or bfloat16"
     )
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
-    max_rows: int | None = Field(None, ge=1, le=4096, description="a whole number of rows, 1 to 4096")
+    max_rows: int | None = Field(
+        None, ge=MAX_NUM_BEAMS, le=4096, description=f"a whole number of rows, {MAX_NUM_BEAMS} to 4096"
+    )
     image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
     image_cache_dir: str | None = Field(None, description="a folder that can be written to")
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
@@ -95,16 +98,30 @@ def available_memory_bytes() -> int:
 
 
 def _cgroup_room(root: Path) -> int | None:
-    """Bytes below the memory limit of cgroup v2 or v1; None where there is no limit."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    """Bytes below the memory limit of cgroup v2 or v1; None where there is no limit.
+
+    Files that were read and are no longer in use count as used there, although they give way at once: weights
+    that were read from disk may fill the whole limit.
+    """
+    for limit, used, stat in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
         try:
-            return int((root / limit).read_text()) - int((root / used).read_text())
+            taken = int((root / used).read_text()) - _inactive_file_bytes(root / stat)
+            return int((root / limit).read_text()) - taken
         except (OSError, ValueError):  # ValueError: v2 writes "max" for no limit
             continue
     return None
+
+
+def _inactive_file_bytes(stat: Path) -> int:
+    try:
+        numbers = dict(line.split() for line in stat.read_text().splitlines())
+    except OSError:
+        return 0
+    # v1 counts the cgroups below under "total_"; v2 always does, under the plain name.
+    return int(numbers.get("total_inactive_file", numbers.get("inactive_file", 0)))
 
 
 def _cgroup_quota(root: Path) -> float | None:

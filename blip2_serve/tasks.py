@@ -14,11 +14,11 @@ from PIL import Image
 
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.build import build_engine
-from blip2_serve.engine.request import Event, Failed, Finished, FinishReason, ImageInput, Request
+from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Request
 from blip2_serve.errors import Busy, DeadlineExceeded, PromptTooLong
-from blip2_serve.images import Upload, load_image, squash
+from blip2_serve.images import PixelBudget, Upload, load_image, squash
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.options import DecodingOptions
+from blip2_serve.options import DecodingOptions, FinishReason
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
 
 
@@ -55,8 +55,8 @@ class Tasks:
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._checkpoint = hashlib.sha256(f"{settings.model}@{settings.revision}".encode()).digest()
         self._picture_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
+        self._pixel_budget = PixelBudget()
         self._request_ids = itertools.count()
         self._num_preparing = 0
         self._engine = build_engine(loaded, settings)
@@ -159,9 +159,9 @@ class Tasks:
         if time.monotonic() > deadline:
             raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
-        picture = load_image(image.take(), self._settings.max_image_pixels)
-        pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
-        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._checkpoint).digest(), pixels)
+        with load_image(image.take(), self._settings.max_image_pixels, self._pixel_budget) as picture:
+            pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
+        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest(), pixels)
 
     async def _generate(self, request: Request) -> Finished:
         """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from blip2_serve.config import DEFAULT_MODEL, Settings, _cgroup_quota, available_cpus
+from blip2_serve.config import DEFAULT_MODEL, Settings, _cgroup_quota, _cgroup_room, available_cpus
 from blip2_serve.errors import StartupError
+from blip2_serve.options import MAX_NUM_BEAMS
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -31,9 +32,12 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("BLIP2_THREADS", "0", "1 to 1024"),
         ("BLIP2_DTYPE", "fp16", "float16"),
         ("BLIP2_DEVICE", "tpu", "cuda:N"),
+        ("BLIP2_DEVICE", "mps", "cuda:N"),
+        ("BLIP2_DEVICE", "cuda:99999999999", "cuda:N"),
         ("BLIP2_MAX_IMAGE_PIXELS", "-4", "at least 1"),
         ("BLIP2_MAX_REQUEST_BYTES", "20MB", "bytes"),
         ("BLIP2_DEADLINE_S", "nan", "seconds"),
+        ("BLIP2_MAX_ROWS", "15", "16 to 4096"),
     ],
 )
 def test_a_malformed_variable_is_named_with_its_value_and_what_was_expected(
@@ -69,6 +73,10 @@ def test_service_links_of_kubernetes_are_let_be(name: str) -> None:
     assert Settings.from_env({name: "tcp://10.0.0.1:3000"}) == Settings()
 
 
+def test_whatever_can_be_set_leaves_room_for_every_number_of_beams_that_can_be_asked_for() -> None:
+    assert Settings.from_env({"BLIP2_MAX_ROWS": str(MAX_NUM_BEAMS)}).max_rows == MAX_NUM_BEAMS == 16
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().model = "demo"  # type: ignore[misc]
@@ -90,3 +98,27 @@ def test_the_older_cgroups_are_understood(tmp_path: Path) -> None:
     assert _cgroup_quota(tmp_path) == 2.0
     (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
     assert _cgroup_quota(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "stat", "inactive"),
+    [
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ],
+)
+def test_files_that_were_read_do_not_count_as_memory_in_use(
+    tmp_path: Path, limit: str, used: str, stat: str, inactive: str
+) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text("1000\n")
+    (tmp_path / used).write_text("900\n")
+    assert _cgroup_room(tmp_path) == 100
+    (tmp_path / stat).write_text(f"anon 200\ninactive_file 600\nactive_file 100\n{inactive} 600\n")
+    assert _cgroup_room(tmp_path) == 700
+
+
+def test_without_a_limit_the_cgroup_says_nothing_about_memory(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    assert _cgroup_room(tmp_path) is None

@@ -4,17 +4,19 @@ import asyncio
 import dataclasses
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pictures import jpeg
 from PIL import Image
+from tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong
 from blip2_serve.images import Upload
-from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
-from blip2_serve.options import DecodingOptions
+from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import chat_prompt, vqa_prompt
 from blip2_serve.tasks import Tasks
 
@@ -57,13 +59,26 @@ def test_every_verb_gives_the_answer_of_the_reference(
 
 def test_a_checkpoints_own_prompt_is_replaced_and_never_echoed(tiny_models: dict[str, LoadedModel]) -> None:
     coco = dataclasses.replace(tiny_models["opt"], caption_prompt="a photo of")
-    tasks = Tasks(coco, Settings(max_rows=8))
+    tasks = Tasks(coco, Settings(max_rows=16))
     try:
         own = asyncio.run(tasks.caption(Upload(jpeg()), None, GREEDY)).text
         assert own == expected(coco, "a photo of", GREEDY)
         assert asyncio.run(tasks.caption(Upload(jpeg()), "hi", GREEDY)).text.startswith("hi")
     finally:
         tasks.close()
+
+
+def test_rows_that_another_checkpoint_of_the_same_name_computed_are_not_taken(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(model=str(tmp_path / "model"), device="cpu", image_cache_dir=str(tmp_path / "cache"))
+    for seed in (0, 1):
+        loaded = load_model(settings, save_tiny_checkpoint(tmp_path / "model", "opt", seed=seed))
+        tasks = Tasks(loaded, settings)
+        try:
+            assert asyncio.run(tasks.caption(Upload(jpeg()), None, BEAMS)).text == expected(loaded, "", BEAMS)
+        finally:
+            tasks.close()
 
 
 def test_a_text_that_does_not_fit_is_refused_before_the_picture_is_read(tasks: Tasks) -> None:
@@ -86,7 +101,7 @@ def test_a_bad_picture_hurts_only_its_own_request(loaded: LoadedModel, tasks: Ta
 
 
 def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> None:
-    tasks = Tasks(loaded, Settings(max_rows=8, deadline_s=0.001))
+    tasks = Tasks(loaded, Settings(max_rows=16, deadline_s=0.001))
     try:
         with pytest.raises(DeadlineExceeded):
             asyncio.run(tasks.caption(Upload(jpeg()), None, GREEDY))
@@ -94,8 +109,18 @@ def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> No
         tasks.close()
 
 
+def test_the_fewest_rows_that_can_be_set_are_enough_for_the_most_beams(loaded: LoadedModel) -> None:
+    tasks = Tasks(loaded, Settings(max_rows=16))
+    try:
+        asyncio.run(tasks.warm_up())
+        most = DecodingOptions(max_new_tokens=4, num_beams=MAX_NUM_BEAMS)
+        assert asyncio.run(tasks.caption(Upload(jpeg()), None, most)).text == expected(loaded, "", most)
+    finally:
+        tasks.close()
+
+
 def test_a_full_queue_says_busy(loaded: LoadedModel) -> None:
-    tasks = Tasks(loaded, Settings(max_rows=1, max_queue=2))
+    tasks = Tasks(loaded, Settings(max_rows=16, max_queue=2))
 
     async def flood() -> list[object]:
         calls = (tasks.caption(Upload(jpeg(seed=seed)), None, GREEDY) for seed in range(12))

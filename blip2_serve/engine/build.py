@@ -7,7 +7,7 @@ from blip2_serve.config import Settings
 from blip2_serve.engine.backends import make_backend
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.image_cache import ImageCache, ImageFolder
-from blip2_serve.engine.kv_cache import CacheGeometry, rows_that_fit
+from blip2_serve.engine.kv_cache import CELLS_PER_ROW, CacheGeometry, rows_that_fit
 from blip2_serve.model.device import free_memory_bytes
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.vision import ImageEncoder
@@ -53,6 +53,8 @@ def _choose_rows(geometry: CacheGeometry, settings: Settings, free_bytes: int) -
     if settings.max_rows:
         logger.info("%d rows decode together: set by BLIP2_MAX_ROWS", settings.max_rows)
         return settings.max_rows
-    rows = rows_that_fit(geometry, int(free_bytes * _SHARE_FOR_ROWS))
-    logger.info("%d rows decode together: what half of %.1f GB of free memory holds", rows, free_bytes / 1e9)
+    room = int(free_bytes * _SHARE_FOR_ROWS)
+    rows = rows_that_fit(geometry, room)
+    holds = "holds" if rows * CELLS_PER_ROW * geometry.cell_bytes <= room else "may not hold, but one request takes"
+    logger.info("%d rows decode together: what half of %.1f GB of free memory %s", rows, free_bytes / 1e9, holds)
     return rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from blip2_serve.errors import Blip2Error, InvalidField
 from blip2_serve.options import DecodingOptions
-from blip2_serve.options import FinishReason as FinishReason  # a part of the messages
+from blip2_serve.options import FinishReason
 
 
 @dataclass(frozen=True, slots=True)

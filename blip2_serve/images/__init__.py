@@ -1,7 +1,8 @@
 """Pictures from strangers: `load_image` is the one door through which bytes become a picture."""
 
+from blip2_serve.images.budget import PixelBudget
 from blip2_serve.images.decode import Picture, load_image
 from blip2_serve.images.square import squash
 from blip2_serve.images.upload import Upload
 
-__all__ = ["Picture", "Upload", "load_image", "squash"]
+__all__ = ["Picture", "PixelBudget", "Upload", "load_image", "squash"]

@@ -2,21 +2,32 @@
 
 import hashlib
 import io
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
+from blip2_serve.images.budget import PixelBudget
 
 # MPO, a JPEG with a second picture in it, which many phones write, is opened by Pillow's JPEG reader.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+# Real files have a few hundred; so many of a GIF's blocks are 0.5 MB.
+MAX_HEADER_PIECES = 4096
+# That of a JPEG. Resizing takes memory by the side, too: 2 GB for one of 50 million pixels.
+MAX_SIDE = 65_535
+_BAND_PIXELS = 1_000_000
 
 Image.init()  # registers every reader; without it `formats` may name one that is not loaded yet
 # Our own limit is judged from the header; Pillow's warns in the middle of it.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of odd but harmless metadata. Once and here: the list of filters is the whole process's.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +43,49 @@ class Picture:
     sha256: bytes
 
 
-def load_image(data: bytes, max_pixels: int) -> Picture:
+@contextmanager
+def load_image(data: bytes, max_pixels: int, budget: PixelBudget | None = None) -> Iterator[Picture]:
     """Decode `data`; takes as long as decoding takes, so keep it off the event loop.
+
+    As long as the picture is in use its pixels are claimed from `budget`, for which the caller may have to wait.
 
     Raises:
         InvalidImage: empty, cut short or damaged.
         UnsupportedImage: not one of `FORMATS`.
-        ImageTooLarge: more than `max_pixels`, judged from the header before decoding.
+        ImageTooLarge: more than `max_pixels`, judged from the header before decoding, or a side above MAX_SIDE.
     """
     if not data:
         raise InvalidImage("The picture is empty: send the bytes of an image file.", param="img")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd but harmless metadata
-        image = _open(data)
-        _check_size(image, max_pixels)
-        return Picture(_decode(image), hashlib.sha256(data).digest())
+    image = _open(data)
+    _check_size(image, max_pixels)
+    with budget.claim(image.width * image.height) if budget else nullcontext():
+        yield Picture(_decode(image), hashlib.sha256(data).digest())
+
+
+class _Header(io.BytesIO):
+    """A file of which a limited number of pieces may be read while the header is.
+
+    Pillow reads metadata piece by piece in Python and joins some of it (comments of a GIF, Exif of a JPEG) in
+    quadratic time: 18 MB of it took 90 seconds.
+    """
+
+    pieces_left: float = MAX_HEADER_PIECES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.pieces_left -= 1
+        if self.pieces_left < 0:
+            raise InvalidImage("The picture has too much metadata: send it without.", param="img")
+        return super().read(size)
 
 
 def _open(data: bytes) -> Image.Image:
+    file = _Header(data)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
+        file.pieces_left = math.inf
+        return image
+    except InvalidImage:
+        raise
     except UnidentifiedImageError:
         raise UnsupportedImage(
             f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", param="img"
@@ -62,6 +96,12 @@ def _open(data: bytes) -> Image.Image:
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise ImageTooLarge(
+            f"The picture has {width} x {height} pixels, and {MAX_SIDE} is the longest side that is taken: scale it"
+            " down.",
+            param="img",
+        )
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"The picture has {width} x {height} pixels, more than the {max_pixels} that are taken: scale it down.",
@@ -99,23 +139,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in bands of rows, each with its top: what is done to one takes little memory."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits scaled to 8; Pillow's own conversion would cut everything above 255 to white."""
-    values = np.asarray(image, dtype=np.float64)
-    white = _white_level(image.mode, float(values.max(initial=0.0)))
-    return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
+    white = _white_level(image)
+    grey = Image.new("L", image.size)
+    for top, band in _bands(image):
+        values = np.asarray(band, dtype=np.float64)
+        grey.paste(Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8)), (0, top))
+    return grey
 
 
-def _white_level(mode: str, brightest: float) -> float:
+def _white_level(image: Image.Image) -> float:
     """16-bit modes say what white is; 32-bit integers and floats do not: the smallest usual range that holds."""
-    if mode.startswith("I;16"):
+    if image.mode.startswith("I;16"):
         return 65535.0
-    usual = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+    brightest = max(float(np.asarray(band).max()) for _, band in _bands(image))
+    usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
     return next((level for level in usual if brightest <= level), max(brightest, 1.0))
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     opaque = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
-    image = image.convert(opaque).convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    result = Image.new("RGB", image.size)
+    for top, band in _bands(image):
+        white = Image.new("RGBA", band.size, "white")
+        result.paste(Image.alpha_composite(white, band.convert(opaque).convert("RGBA")).convert("RGB"), (0, top))
+    return result

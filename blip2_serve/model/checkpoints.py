@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -55,5 +56,9 @@ def is_matching_only(model: str) -> bool:
 
 
 def public_name(model: str) -> str:
-    """What the outside may know of a model: a hub id or a bundled name as it is, of a folder only its name."""
-    return Path(model).name if Path(model).is_dir() else model
+    """What the outside may know of a model: a hub id or a bundled name as it is, of a folder only its name.
+
+    It travels in a header, so what is not ASCII is percent-encoded.
+    """
+    folder = Path(model).expanduser()
+    return quote(folder.resolve().name if folder.is_dir() else model, safe="/ ")

@@ -52,7 +52,7 @@ def free_memory_bytes(device: torch.device) -> int:
 
 
 def _choose_device(wanted: str) -> tuple[torch.device, str]:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
     if wanted == "auto":
         name = "cuda" if available["cuda"] else "cpu"
         return torch.device(name), f"{name}: {'a CUDA device was found' if name == 'cuda' else 'no CUDA device'}"
@@ -72,9 +72,9 @@ def _choose_dtype(wanted: str, device: torch.device, family: Family, num_paramet
         if family == "opt":
             return torch.float16, "float16: OPT on CUDA"
         return torch.bfloat16, "bfloat16: Flan-T5 on CUDA overflows in float16"
-    if device.type == "cpu" and num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():
+    if num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():
         return torch.bfloat16, "bfloat16: this CPU multiplies it in hardware"
-    return torch.float32, f"float32: no gain from half precision on this {device.type} for this model"
+    return torch.float32, "float32: no gain from half precision on this CPU for this model"
 
 
 def cpu_has_fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -1,13 +1,16 @@
 """Load a checkpoint once: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import AutoTokenizer
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import rename_source_key
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.blip_2.configuration_blip_2 import Blip2Config
 from transformers.models.blip_2.modeling_blip_2 import Blip2ForConditionalGeneration
@@ -17,12 +20,24 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
+from blip2_serve.model.locate import Shape, check_cache_folder, fingerprint, locate_checkpoint, read_headers
 from blip2_serve.prompts import Family
 
 logger = logging.getLogger(__name__)
 
 # BLIP-2's published demos and LAVIS keep everything the language model sees within this.
 MAX_CONTEXT_TOKENS = 512
+_LONGEST_CAUSE = 300  # characters of another library's message
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of a checkpoint but its weights."""
+
+    config: Blip2Config
+    tokenizer: Any
+    image_processor: BlipImageProcessorPil
+    placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +49,7 @@ class LoadedModel:
         model: on its device, in evaluation mode, without gradients.
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image rows, prompt and new tokens together.
+        fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
     """
 
     name: str
@@ -44,6 +60,7 @@ class LoadedModel:
     caption_prompt: str
     max_context_tokens: int
     placement: Placement
+    fingerprint: bytes
 
     @property
     def num_query_tokens(self) -> int:
@@ -66,56 +83,120 @@ class LoadedModel:
         return text
 
 
-def check_model(settings: Settings, folder: Path) -> Placement:
-    """Find out without reading weights whether `load_model` would refuse.
+def check_start(settings: Settings) -> None:
+    """Find out without reading weights whether the server could start.
 
     Raises:
-        StartupError: the settings do not fit the checkpoint or the machine.
+        StartupError: it could not; the message is one line.
     """
-    config = Blip2Config.from_pretrained(folder)
-    return choose_placement(settings, _family(config), count_parameters(folder))
+    with _one_line(f"BLIP2_MODEL={settings.model!r} cannot be checked"):
+        check_model(settings, locate_checkpoint(settings))
+    check_cache_folder(settings.image_cache_dir)
+
+
+def check_model(settings: Settings, folder: Path) -> Parts:
+    """Read everything but the weights.
+
+    Raises:
+        StartupError: the settings do not fit the checkpoint or the machine, or parts of it are missing or damaged.
+    """
+    _quieten_transformers()
+    name = f"BLIP2_MODEL={settings.model!r}:"
+    with _one_line(f"{name} config.json does not describe a BLIP-2"):
+        config = Blip2Config.from_pretrained(folder)
+        headers = read_headers(folder, settings.model)
+        _check_weights(settings.model, config, headers)
+    with _one_line(f"{name} the tokenizer cannot be read"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    with _one_line(f"{name} the settings of the image processor cannot be read"):
+        image_processor = BlipImageProcessorPil.from_pretrained(folder)
+        _check_image_size(name, config, image_processor)
+    num_parameters = sum(torch.Size(shape).numel() for shape in headers.values())
+    return Parts(config, tokenizer, image_processor, choose_placement(settings, _family(config), num_parameters))
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
     """Read the checkpoint in `folder` (see `locate.locate_checkpoint`) onto its device.
 
     Raises:
-        StartupError: the settings do not fit the checkpoint or the machine.
+        StartupError: the settings do not fit the checkpoint or the machine, or parts of it are missing or damaged.
     """
-    _quieten_transformers()
-    config = Blip2Config.from_pretrained(folder)
-    placement = check_model(settings, folder)
-    logger.info("%s on %s", settings.model, placement.reason)
+    parts = check_model(settings, folder)
+    logger.info("%s on %s", settings.model, parts.placement.reason)
     known = find_known(settings.model)
     return LoadedModel(
         name=public_name(settings.model),
-        family=_family(config),
-        model=_load_weights(folder, placement),
-        tokenizer=AutoTokenizer.from_pretrained(folder),
-        image_processor=BlipImageProcessorPil.from_pretrained(folder),
+        family=_family(parts.config),
+        model=_load_weights(folder, parts.placement),
+        tokenizer=parts.tokenizer,
+        image_processor=parts.image_processor,
         caption_prompt=known.caption_prompt if known else "",
-        max_context_tokens=_context_size(config),
-        placement=placement,
+        max_context_tokens=_context_size(parts.config),
+        placement=parts.placement,
+        fingerprint=fingerprint(folder, settings.model),
     )
 
 
-def count_parameters(folder: Path) -> int:
-    """Parameters in a checkpoint, from the headers of its safetensors files."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as weights:
-            shapes = (weights.get_slice(name).get_shape() for name in weights.keys())  # noqa: SIM118 (safe_open is no dict)
-            total += sum(torch.Size(shape).numel() for shape in shapes)
-    return total
+@contextmanager
+def _one_line(what_failed: str) -> Iterator[None]:
+    """Whatever transformers raises on damaged files, pydantic's errors and KeyErrors among it, in one line."""
+    try:
+        yield
+    except StartupError:
+        raise
+    except Exception as error:
+        cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
+        raise StartupError(f"{what_failed} ({type(error).__name__}: {cause}).") from error
+
+
+def _check_image_size(name: str, config: Blip2Config, image_processor: BlipImageProcessorPil) -> None:
+    side, size = config.vision_config.image_size, image_processor.size
+    if (size["height"], size["width"]) != (side, side):
+        raise StartupError(
+            f"{name} the image processor makes pictures of {size['width']} x {size['height']} pixels and the model"
+            f" takes {side} x {side}: the files are of two checkpoints, download them again."
+        )
+
+
+def _check_weights(model: str, config: Blip2Config, headers: dict[str, Shape]) -> None:
+    """Compare names and shapes with those the config asks for: transformers would draw what is missing at random."""
+    with torch.device("meta"):
+        empty = Blip2ForConditionalGeneration(config)
+    wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
+    found = _as_loaded(empty, headers)
+    tied: dict[str, str] = empty.all_tied_weights_keys
+    sources = {tied.get(name, name) for name in found}  # of weights that are one, a file may hold any
+    _refuse(model, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
+    _refuse(
+        model,
+        "have another shape than config.json says",
+        [name for name in wanted if found.get(name, wanted[name]) != wanted[name]],
+    )
+
+
+def _as_loaded(empty: Blip2ForConditionalGeneration, headers: dict[str, Shape]) -> dict[str, Shape]:
+    """The names under which transformers would load what the files hold; it knows some older spellings."""
+    renamings = get_model_conversion_mapping(empty)
+    return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
+
+
+def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
+    if names:
+        raise StartupError(
+            f"BLIP2_MODEL={model!r} cannot be served: weights {what_is_wrong} ({len(names)}, the first is {names[0]});"
+            " download it again."
+        )
 
 
 def _load_weights(folder: Path, placement: Placement) -> Blip2ForConditionalGeneration:
     try:
-        model = Blip2ForConditionalGeneration.from_pretrained(
-            folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True
+        model, report = Blip2ForConditionalGeneration.from_pretrained(
+            folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
+    # `check_model` has looked already, with our own eyes; here transformers says what it made up.
+    _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
     return model.to(placement.device).eval().requires_grad_(False)
 
 

@@ -4,7 +4,9 @@ Everything that can be wrong with a checkpoint is found here, before a worker st
 restart a worker whose `__init__` fails for ever.
 """
 
+import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,11 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import BUNDLED, is_matching_only
 
+Shape = tuple[int, ...]
+
 # safetensors only: other weight formats run code when they are read.
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_SAMPLES, _SAMPLE_BYTES = 256, 4096
 _SUGGESTION = "set BLIP2_MODEL to demo, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
 
 
@@ -80,8 +85,7 @@ def check_checkpoint(folder: Path, model: str) -> None:
     """
     config = _read_json(folder / "config.json", model)
     _check_kind(config, model)
-    for path in _weight_files(folder, model):
-        _check_safetensors(path, model)
+    read_headers(folder, model)
     if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
         raise _incomplete(model, "preprocessor_config.json")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
@@ -109,19 +113,71 @@ def _check_kind(config: dict[str, Any], model: str) -> None:
 def _weight_files(folder: Path, model: str) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        return [folder / name for name in sorted(set(_read_json(index, model)["weight_map"].values()))]
+        weight_map = _read_json(index, model).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise StartupError(f"BLIP2_MODEL={model!r}: {index.name} names no weights; download it again.")
+        return [folder / str(name) for name in sorted(set(weight_map.values()))]
     return [folder / "model.safetensors"]
 
 
-def _check_safetensors(path: Path, model: str) -> None:
+def read_headers(folder: Path, model: str) -> dict[str, Shape]:
+    """Names and shapes of all weights in the checkpoint's files, which are not read further.
+
+    Raises:
+        StartupError: a file is missing, cut short or damaged.
+    """
+    shapes: dict[str, Shape] = {}
+    for path in _weight_files(folder, model):
+        shapes |= _read_header(path, model)
+    return shapes
+
+
+def fingerprint(folder: Path, model: str) -> bytes:
+    """32 bytes that are others once files of the checkpoint were replaced; reads no more than samples of the weights.
+
+    Of weights: size, time of change, and pieces from the header to the end, as an image build or a copy may give
+    another file of the same model the same size and time. Of the JSON files: all.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.json")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for path in _weight_files(folder, model):
+        about = path.stat()
+        digest.update(f"{path.name} {about.st_size} {about.st_mtime_ns}".encode())
+        with path.open("rb") as file:
+            for start in range(0, about.st_size, max(_SAMPLE_BYTES, about.st_size // _SAMPLES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.digest()
+
+
+def _read_header(path: Path, model: str) -> dict[str, Shape]:
     if not path.is_file():
         raise _incomplete(model, path.name, " (only safetensors are read)")
     try:
-        with safe_open(path, framework="pt"):
-            pass  # opening it compares the header with the length of the file
+        with safe_open(path, framework="pt") as weights:  # opening it compares the header with the file's length
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise StartupError(
             f"BLIP2_MODEL={model!r}: {path.name} is cut short or damaged ({error}); download it again."
+        ) from None
+
+
+def check_cache_folder(folder: str | None) -> None:
+    """Make the folder for image rows and write to it, as the server will.
+
+    Raises:
+        StartupError: that does not work.
+    """
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"rows")
+    except OSError as error:
+        raise StartupError(
+            f"BLIP2_IMAGE_CACHE_DIR={folder!r} cannot be written to ({error.strerror}): set a folder that can, or none."
         ) from None
 
 

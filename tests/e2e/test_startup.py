@@ -53,6 +53,17 @@ def test_half_a_folder_ends_the_start(tmp_path: Path, tiny_checkpoints: dict[str
     assert "model.safetensors is missing" in ended_with(tmp_path, {"BLIP2_MODEL": str(folder)})
 
 
+def test_half_a_tokenizer_ends_the_start(tmp_path: Path, tiny_checkpoints: dict[str, Path]) -> None:
+    folder = shutil.copytree(tiny_checkpoints["opt"], tmp_path / "half")
+    (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:1000])
+    assert "the tokenizer cannot be read" in ended_with(tmp_path, {"BLIP2_MODEL": str(folder)})
+
+
+def test_a_cache_folder_that_cannot_be_made_ends_the_start(tmp_path: Path, tiny_checkpoints: dict[str, Path]) -> None:
+    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "BLIP2_IMAGE_CACHE_DIR": "/dev/null/x"}
+    assert "BLIP2_IMAGE_CACHE_DIR='/dev/null/x'" in ended_with(tmp_path, settings)
+
+
 def test_flan_t5_in_float16_ends_the_start(tmp_path: Path, tiny_checkpoints: dict[str, Path]) -> None:
     settings = {"BLIP2_MODEL": str(tiny_checkpoints["t5"]), "BLIP2_DTYPE": "float16"}
     assert "BLIP2_DTYPE='float16'" in ended_with(tmp_path, settings)

@@ -2,11 +2,17 @@
 
 import contextlib
 import hashlib
+import io
+import subprocess
+import sys
+import time
+from unittest import mock
 
 import numpy as np
 import pytest
 from pictures import encode, gradient, jpeg, png_header_of
 from PIL import Image
+from serving import ROOT
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from blip2_serve.images import load_image
@@ -16,7 +22,8 @@ RED = (255, 0, 0)
 
 
 def decoded(data: bytes) -> Image.Image:
-    return load_image(data, LIMIT).image
+    with load_image(data, LIMIT) as picture:
+        return picture.image
 
 
 def grey_of(data: bytes) -> list[int]:
@@ -33,7 +40,8 @@ def test_every_format_is_read_by_content(format_: str) -> None:
 
 
 def test_the_hash_is_of_the_uploaded_bytes() -> None:
-    assert load_image(jpeg(), LIMIT).sha256 == hashlib.sha256(jpeg()).digest()
+    with load_image(jpeg(), LIMIT) as picture:
+        assert picture.sha256 == hashlib.sha256(jpeg()).digest()
 
 
 def test_a_photo_is_turned_upright_by_its_exif() -> None:
@@ -127,9 +135,10 @@ def test_the_number_of_pixels_is_judged_from_the_header() -> None:
 
 def test_a_picture_of_exactly_the_limit_is_taken() -> None:
     data = encode(Image.new("RGB", (20, 10)))
-    assert load_image(data, 200).image.size == (20, 10)
-    with pytest.raises(ImageTooLarge):
-        load_image(data, 199)
+    with load_image(data, 200) as picture:
+        assert picture.image.size == (20, 10)
+    with pytest.raises(ImageTooLarge), load_image(data, 199):
+        pass
 
 
 def test_random_damage_never_escapes_as_another_error() -> None:
@@ -142,3 +151,97 @@ def test_random_damage_never_escapes_as_another_error() -> None:
                 damaged[position] = rng.integers(0, 256)
             with contextlib.suppress(InvalidImage, UnsupportedImage, ImageTooLarge):
                 assert decoded(bytes(damaged)).mode == "RGB"
+
+
+def gif_with_comments(num_bytes: int) -> bytes:
+    """A GIF whose comment comes in blocks of the longest kind."""
+    whole = encode(gradient(), "GIF")
+    palette_end = 13 + (3 << ((whole[10] & 7) + 1))
+    blocks = (b"\xff" + b"x" * 255) * (num_bytes // 256)
+    return whole[:palette_end] + b"!\xfe" + blocks + b"\0" + whole[palette_end:]
+
+
+def jpeg_with_segments(num_bytes: int, segment: bytes) -> bytes:
+    """A JPEG with that before everything else, again and again."""
+    return jpeg()[:2] + segment * (num_bytes // len(segment)) + jpeg()[2:]
+
+
+EXIF = b"\xff\xe1\1\0Exif\0\0" + b"x" * 248
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gif_with_comments(18_000_000),
+        jpeg_with_segments(18_000_000, EXIF),
+        jpeg_with_segments(18_000_000, b"\xff\xe0\0\2"),
+        jpeg_with_segments(18_000_000, b"\xff"),
+        encode(gradient())[:33] + b"\0\0\0\0prIv\x9d\x0e\xb7\xbb" * 1_500_000 + encode(gradient())[33:],
+    ],
+    ids=["gif comment", "jpeg exif", "jpeg segments", "jpeg padding", "png chunks"],
+)
+def test_megabytes_of_metadata_in_pieces_are_refused_within_a_second(data: bytes) -> None:
+    began = time.monotonic()
+    with pytest.raises((InvalidImage, UnsupportedImage)):
+        decoded(data)
+    assert time.monotonic() - began < 1
+
+
+def test_usual_amounts_of_metadata_are_taken() -> None:
+    assert decoded(gif_with_comments(400_000)).size == (64, 48)
+    assert decoded(jpeg_with_segments(200_000, EXIF)).size == (64, 48)
+    depth_map = b"\xff\xe1\xff\xffhttp://ns.adobe.com/xmp/extension/\0" + b"x" * (65533 - 35)
+    assert decoded(jpeg_with_segments(8_000_000, depth_map)).size == (64, 48)
+
+
+def test_ordinary_pictures_are_bit_equal_to_pillows() -> None:
+    for data in (
+        jpeg(),
+        encode(gradient()),
+        encode(gradient().convert("L")),
+        encode(gradient().convert("CMYK"), "JPEG"),
+    ):
+        assert decoded(data).tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_in_bands_is_pixel_equal_to_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = gradient(61, 53)
+    image.putalpha(gradient(61, 53, seed=1).convert("L"))
+    data = encode(image.convert(mode))
+    whole = decoded(data)
+    monkeypatch.setattr("blip2_serve.images.decode._BAND_PIXELS", 200)
+    assert decoded(data).tobytes() == whole.tobytes()
+    white = Image.new("RGBA", whole.size, "white")
+    expected = Image.alpha_composite(white, Image.open(io.BytesIO(data)).convert("RGBA")).convert("RGB")
+    assert whole.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "format_"), [(np.uint16, "PNG"), (np.int32, "TIFF"), (np.float32, "TIFF")])
+def test_deep_grey_in_bands_is_pixel_equal_to_the_whole(
+    dtype: type, format_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = np.random.default_rng(0).integers(0, 65536, (53, 61)).astype(dtype)
+    levels[52, 60] = 65535  # the brightest is in the last band
+    monkeypatch.setattr("blip2_serve.images.decode._BAND_PIXELS", 200)
+    expected = (levels.astype(np.float64) / 65535 * 255).round().astype(np.uint8)
+    assert np.array_equal(np.asarray(decoded(encode(Image.fromarray(levels), format_)))[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("size", [(1, 65_536), (50_000_000, 1)])
+def test_a_side_that_no_camera_has_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageTooLarge, match="65535"):
+        decoded(png_header_of(*size))
+
+
+def test_what_pillow_warns_of_is_not_printed() -> None:
+    damaged = encode(gradient(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    script = "import sys, blip2_serve.images as i\nwith i.load_image(sys.stdin.buffer.read(), 10**6): pass"
+    command = [sys.executable, "-W", "default::UserWarning", "-c", script]
+    run = subprocess.run(command, input=damaged, cwd=ROOT, capture_output=True, check=True)
+    assert run.stderr == b""
+
+
+def test_the_filters_of_warnings_are_left_alone_as_other_threads_share_them() -> None:
+    with mock.patch("warnings.catch_warnings", side_effect=AssertionError):
+        assert decoded(jpeg()).size == (64, 48)

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -113,3 +114,19 @@ def test_a_copy_on_a_volume_is_known_by_its_folder() -> None:
 def test_the_public_name_is_never_a_path(checkpoint: Path) -> None:
     assert public_name(str(checkpoint)) == "copy"
     assert public_name("Salesforce/blip2-opt-2.7b") == "Salesforce/blip2-opt-2.7b"
+
+
+def test_the_public_name_of_a_folder_in_the_home_is_no_path_either(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(checkpoint.parent))
+    monkeypatch.chdir(checkpoint)
+    assert public_name("~/copy") == public_name(".") == public_name("../copy/") == "copy"
+
+
+@pytest.mark.parametrize("name", ["модель", "a\nb", "模型"])
+def test_the_public_name_can_travel_in_a_header(checkpoint: Path, name: str) -> None:
+    public = public_name(str(checkpoint.rename(checkpoint.parent / name)))
+    assert public.isascii()
+    assert public.isprintable()
+    assert unquote(public) == name
