@@ -1,6 +1,7 @@
-"""The real service with a fuse: once the file FUSE exists, the engine's next decode step raises."""
+"""The real service with slow steps and a fuse: once the file FUSE exists, the engine's next decode step raises."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ __all__ = ["Blip2"]
 
 _step = Runner.step
 _fuse = Path(os.environ["FUSE"])
+STEP_S = 0.02
 
 
 def _step_until_the_fuse_blows(self: Runner) -> Any:
     if _fuse.exists():
         raise RuntimeError("the fuse has blown")
+    time.sleep(STEP_S)
     return _step(self)
 
 

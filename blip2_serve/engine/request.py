@@ -7,8 +7,7 @@ of its own without a change above `Engine.submit`.
 from dataclasses import dataclass
 
 from blip2_serve.errors import Blip2Error, InvalidField
-from blip2_serve.options import DecodingOptions
-from blip2_serve.options import FinishReason
+from blip2_serve.options import DecodingOptions, FinishReason
 
 
 @dataclass(frozen=True, slots=True)
