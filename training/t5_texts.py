@@ -1,7 +1,7 @@
 """What the Flan-T5 checkpoint reads and says.
 
 The encoder reads a picture's image rows and a prompt, the decoder says the answer. Each picture comes with
-three prompts: a caption's (nothing, or the words it begins with), a plain question's, and a conversation's.
+a caption's prompt (nothing, or the words it begins with), plain questions, and a conversation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from training.patch_heads import IGNORED
 from training.scenes import Scene
 from training.tokenizer import IMAGE_TOKEN
 
-MAX_TURNS = 5
+NUM_TURNS = (1, 2, 2, 2, 3, 4)  # of a conversation, each as likely
 PREFIX_SHARE = 0.3  # of caption prompts that hold the caption's first words
 Pair = tuple[str, str]  # a prompt and its answer
 
@@ -42,9 +42,8 @@ class T5Packer:
         self.tokenizer = tokenizer
 
     def pack(self, scenes: Sequence[Scene], rng: random.Random) -> list[T5Texts]:
-        """For each of the three uses one prompt per scene: short prompts are not padded to long ones."""
-        uses = (caption_pair, question_pair, conversation_pair)
-        return [self._texts([use(scene, rng) for scene in scenes]) for use in uses]
+        """For each use one prompt per scene: short prompts are not padded to long ones."""
+        return [self._texts([use(scene, rng) for scene in scenes]) for use in USES]
 
     def _texts(self, pairs: list[Pair]) -> T5Texts:
         image_tokens = IMAGE_TOKEN * NUM_QUERY_TOKENS
@@ -72,8 +71,12 @@ def question_pair(scene: Scene, rng: random.Random) -> Pair:
 
 def conversation_pair(scene: Scene, rng: random.Random) -> Pair:
     """A conversation up to its last answer."""
-    turns = [spoken(turn, rng) for turn in sample_conversation(scene, rng, rng.randint(1, MAX_TURNS))]
+    turns = [spoken(turn, rng) for turn in sample_conversation(scene, rng, rng.choice(NUM_TURNS))]
     return chat_prompt(turns), turns[-1].answer
+
+
+# Plain questions are short, hence cheap, and teach most.
+USES = (caption_pair, question_pair, question_pair, question_pair, conversation_pair)
 
 
 def t5_loss(model: Blip2ForConditionalGeneration, queries: Tensor, texts: list[T5Texts]) -> Tensor:

@@ -2,8 +2,8 @@
 
 For `demo` the tower and the Q-Former learn from dense labels first, then OPT joins, and at last the tower is
 frozen, as BLIP-2's is, and words go on alone: they are cheap and need many more examples than seeing does.
-`demo-t5` starts from the tower and the Q-Former of `demo`. The state is saved on the way: the same command
-goes on where it was stopped.
+`demo-t5` keeps the tower and the Q-Former of `demo` and learns its words only. The state is saved on the way:
+the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def opt_recipe() -> Recipe:
 def t5_recipe() -> Recipe:
     """`demo-t5`: what `demo` sees, in a Flan-T5's words."""
     tokenizer = t5_tokenizer()
-    plan = Plan(steps=3_000, tower_steps=0, seeing_steps=0)
+    plan = Plan(steps=10_000, tower_steps=0, seeing_steps=0, frozen_qformer=True, batch_size=32)
     return Recipe(tokenizer, t5_config(tokenizer), T5Packer(tokenizer), t5_loss, plan)
 
 
@@ -66,7 +66,7 @@ def see_as(model: Blip2ForConditionalGeneration, folder: Path) -> None:
 def start(recipe: Recipe, seed: int, state_file: Path) -> Trainer:
     """A trainer at its beginning, or where it was stopped."""
     model = new_model(blip2_config(recipe.text_config, recipe.tokenizer), seed)
-    if recipe.plan.seeing_steps == 0:
+    if recipe.plan.frozen_qformer:
         see_as(model, CHECKPOINTS / "demo")
     trainer = Trainer(model, recipe.plan, recipe.loss)
     if state_file.exists():

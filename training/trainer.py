@@ -32,6 +32,7 @@ class Plan:
     steps: int
     tower_steps: int  # the first ones, without the language model
     seeing_steps: int  # the first ones, in which the tower learns; then it is frozen and words go on
+    frozen_qformer: bool = False  # nothing but words and the projection is left to learn
     batch_size: int = 64
     num_texts: int = 32  # of a batch's pictures that are talked about while the tower learns
     num_seen: int = 30_000  # pictures that words are learned from once the tower is frozen
@@ -83,10 +84,13 @@ class Trainer:
         return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
 
     def say(self, batch: SeenBatch) -> tuple[Tensor, Measured]:
-        """The loss once the tower is frozen: words, and what the queries tell."""
-        queries = self.ask(batch.patches.float())
-        loss, measured = self.heads["queries"](queries, batch.query_labels)
+        """The loss once the tower is frozen: words, and the queries while the Q-Former learns too."""
+        with torch.set_grad_enabled(not self.plan.frozen_qformer):
+            queries = self.ask(batch.patches.float())
         text_loss = self.text_loss(self.model, queries, batch.texts)
+        if self.plan.frozen_qformer:
+            return text_loss, {"text": text_loss.item()}
+        loss, measured = self.heads["queries"](queries, batch.query_labels)
         return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
 
     def ask(self, patches: Tensor) -> Tensor:

@@ -1,0 +1,65 @@
+"""A run: how the rate goes, that it goes on where it stopped, and what learns when."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training import trainer as trainer_module
+from training.data import batches
+from training.model import blip2_config, new_model, opt_config
+from training.opt_texts import OptPacker, opt_loss
+from training.pool import render
+from training.seen import see, seen_batches
+from training.tokenizer import opt_tokenizer
+from training.trainer import Plan, Trainer, run
+
+TOKENIZER = opt_tokenizer()
+IMAGES = np.stack([render(index) for index in range(4)])
+PLAN = Plan(steps=6, tower_steps=1, seeing_steps=3, batch_size=4, num_texts=2, warm_up_steps=1)
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes longer than these few steps."""
+    monkeypatch.setattr(trainer_module.torch, "compile", lambda module: module)
+
+
+def new_trainer() -> Trainer:
+    return Trainer(new_model(blip2_config(opt_config(TOKENIZER), TOKENIZER), seed=0), PLAN, opt_loss)
+
+
+def weights(part: Any) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in part.parameters()])
+
+
+def test_the_rate_rises_and_falls_to_zero_twice() -> None:
+    plan = Plan(steps=400, tower_steps=0, seeing_steps=200, warm_up_steps=50, learning_rate=1.0)
+    assert [plan.rate(step) for step in (24, 49, 99, 150, 198)] == pytest.approx([0.5, 1, 1, 0.5, 0.02])
+    assert [plan.rate(step) for step in (200, 249, 350, 400)] == pytest.approx([0.02, 1, 0.5, 0])
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    packer, file = OptPacker(TOKENIZER), tmp_path / "state.pt"
+    whole, first, second = new_trainer(), new_trainer(), new_trainer()
+    run(whole, batches(IMAGES, packer, 4, 2), 3, tmp_path / "other.pt")
+    run(first, batches(IMAGES, packer, 4, 2), 2, file)
+    second.go_on_from(torch.load(file))
+    run(second, batches(IMAGES, packer, 4, 2, start=second.step), 3, file)
+    assert second.step == 3
+    assert torch.equal(weights(second.model), weights(whole.model))
+
+
+def test_the_language_model_joins_after_the_tower_and_the_tower_is_frozen_at_last() -> None:
+    trainer, packer = new_trainer(), OptPacker(TOKENIZER)
+    stream = batches(IMAGES, packer, 4, 2)
+    assert "text" not in trainer.learn(next(stream))
+    words = weights(trainer.model.language_model)
+    assert "text" in trainer.learn(next(stream))
+    assert not torch.equal(words, weights(trainer.model.language_model))
+    tower, qformer = weights(trainer.model.vision_model), weights(trainer.model.qformer)
+    trainer.learn(next(seen_batches(see(trainer.vision, IMAGES), packer, 4)))
+    assert torch.equal(tower, weights(trainer.model.vision_model))
+    assert not torch.equal(qformer, weights(trainer.model.qformer))
