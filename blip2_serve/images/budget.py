@@ -19,10 +19,8 @@ class PixelBudget:
     @contextmanager
     def claim(self, pixels: int) -> Iterator[None]:
         """Blocks until there is room for `pixels`, and gives them back at the end."""
-        with (
-            self._turn,
-            self._freed,
-        ):  # only the first in the queue waits for room: small ones do not starve a large one
+        # Only the first in the queue waits for room, so that small ones do not starve a large one.
+        with self._turn, self._freed:
             self._freed.wait_for(lambda: not self._claimed or self._claimed + pixels <= self._pixels)
             self._claimed += pixels
         try:
