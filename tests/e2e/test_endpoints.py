@@ -143,7 +143,7 @@ def test_probes_answer_while_captions_are_made(http: httpx.Client) -> None:
             waits.append(time.perf_counter() - began)
             time.sleep(0.01)
     assert {done.result() for done in captions} == {200}
-    assert sorted(waits)[len(waits) // 2] < 0.1
+    assert sorted(waits)[len(waits) * 9 // 10] < 0.1
 
 
 def test_readyz_is_true_after_the_warm_up(http: httpx.Client) -> None:
