@@ -2,7 +2,7 @@
 
 Blip2Error
   RequestError             the caller's fault; the message is safe to show
-    InvalidField 400   InvalidImage 400   PromptTooLong 400   UnknownModel 404
+    InvalidField 400   InvalidImage 400   PromptTooLong 400
     ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
   Busy 503                 the queue is full; carries retry_after_s
   DeadlineExceeded 504
@@ -64,13 +64,6 @@ class PromptTooLong(RequestError):
     """The question alone leaves no room in the model's context."""
 
     code = "prompt_too_long"
-
-
-class UnknownModel(RequestError):
-    """The request names a model that this server does not serve."""
-
-    status = 404
-    code = "unknown_model"
 
 
 class ImageTooLarge(RequestError):

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from blip2_serve.prompts import Family
+
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
@@ -16,38 +18,38 @@ class Checkpoint:
         caption_prompt: what the checkpoint was fine-tuned to continue when it captions ("" for the others).
         image_size: side of its square input, in pixels.
         gpu_dtype: half precision it was trained in: fp16 for OPT, bf16 for Flan-T5 (fp16 gives rubbish).
-        num_parameters: of the whole model, rounded; sizes the memory that is asked for.
     """
 
     name: str
-    language_model: str
+    family: Family
     caption_prompt: str
     image_size: int
     gpu_dtype: Dtype
-    num_parameters: float
 
 
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
-        Checkpoint("Salesforce/blip2-opt-2.7b", "OPT-2.7B", "", 224, "float16", 3.7e9),
-        Checkpoint("Salesforce/blip2-opt-6.7b", "OPT-6.7B", "", 224, "float16", 7.8e9),
-        Checkpoint("Salesforce/blip2-opt-2.7b-coco", "OPT-2.7B", "a photo of", 364, "float16", 3.7e9),
-        Checkpoint("Salesforce/blip2-opt-6.7b-coco", "OPT-6.7B", "a photo of", 364, "float16", 7.8e9),
-        Checkpoint("Salesforce/blip2-flan-t5-xl", "Flan-T5-XL", "", 224, "bfloat16", 3.9e9),
-        Checkpoint("Salesforce/blip2-flan-t5-xl-coco", "Flan-T5-XL", "a photo of", 364, "bfloat16", 3.9e9),
-        Checkpoint("Salesforce/blip2-flan-t5-xxl", "Flan-T5-XXL", "", 224, "bfloat16", 12.2e9),
+        Checkpoint("Salesforce/blip2-opt-2.7b", "opt", "", 224, "float16"),
+        Checkpoint("Salesforce/blip2-opt-6.7b", "opt", "", 224, "float16"),
+        Checkpoint("Salesforce/blip2-opt-2.7b-coco", "opt", "a photo of", 364, "float16"),
+        Checkpoint("Salesforce/blip2-opt-6.7b-coco", "opt", "a photo of", 364, "float16"),
+        Checkpoint("Salesforce/blip2-flan-t5-xl", "t5", "", 224, "bfloat16"),
+        Checkpoint("Salesforce/blip2-flan-t5-xl-coco", "t5", "a photo of", 364, "bfloat16"),
+        Checkpoint("Salesforce/blip2-flan-t5-xxl", "t5", "", 224, "bfloat16"),
     )
 }
 MATCHING_CHECKPOINTS = ("Salesforce/blip2-itm-vit-g", "Salesforce/blip2-itm-vit-g-coco")
 BUNDLED = ("demo",)
 
 
-def find_known(model: str) -> Checkpoint | None:
-    """The known checkpoint of a hub id, or of a folder that carries its name (a copy on a volume)."""
-    if model in CHECKPOINTS:
-        return CHECKPOINTS[model]
-    return CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
+def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None:
+    """The known checkpoint of a hub id, or of a folder that carries its name (a copy on a volume).
+
+    A folder may carry the name and hold another model, which its config tells by `family` or `image_size`.
+    """
+    known = CHECKPOINTS.get(model) or CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
+    return known if known and (known.family, known.image_size) == (family, image_size) else None
 
 
 def is_matching_only(model: str) -> bool:

@@ -7,10 +7,13 @@ import torch
 
 from blip2_serve.config import Settings, available_cpus, available_memory_bytes
 from blip2_serve.errors import StartupError
+from blip2_serve.model.checkpoints import Dtype
 from blip2_serve.prompts import Family
 
 # Below this many parameters a forward pass is bound by overheads, and bfloat16 gains nothing on a CPU.
 _SMALL_MODEL = 50e6
+# What the published checkpoints were trained in; Flan-T5 overflows in float16.
+_GPU_DTYPES: dict[Family, Dtype] = {"opt": "float16", "t5": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +25,18 @@ class Placement:
     reason: str
 
 
-def choose_placement(settings: Settings, family: Family, num_parameters: float) -> Placement:
-    """Take what the settings ask for, else the fastest that is right for the family.
+def choose_placement(
+    settings: Settings, family: Family, num_parameters: float, gpu_dtype: Dtype | None = None
+) -> Placement:
+    """Take what the settings ask for, else the fastest that is right for the checkpoint.
+
+    `gpu_dtype` is that of a checkpoint known by name; of others the family tells it.
 
     Raises:
         StartupError: the device is not there, or the dtype cannot serve this family (Flan-T5 in float16).
     """
     device, device_reason = _choose_device(settings.device)
-    dtype, dtype_reason = _choose_dtype(settings.dtype, device, family, num_parameters)
+    dtype, dtype_reason = _choose_dtype(settings.dtype, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
     if family == "t5" and dtype is torch.float16:
         raise StartupError(
             "BLIP2_DTYPE='float16' overflows in Flan-T5 and gives rubbish: use bfloat16 or float32 instead."
@@ -65,13 +72,13 @@ def _choose_device(wanted: str) -> tuple[torch.device, str]:
     return device, f"{wanted}: set by BLIP2_DEVICE"
 
 
-def _choose_dtype(wanted: str, device: torch.device, family: Family, num_parameters: float) -> tuple[torch.dtype, str]:
+def _choose_dtype(
+    wanted: str, device: torch.device, gpu_dtype: Dtype, num_parameters: float
+) -> tuple[torch.dtype, str]:
     if wanted != "auto":
         return getattr(torch, wanted), f"{wanted}: set by BLIP2_DTYPE"
     if device.type == "cuda":
-        if family == "opt":
-            return torch.float16, "float16: OPT on CUDA"
-        return torch.bfloat16, "bfloat16: Flan-T5 on CUDA overflows in float16"
+        return getattr(torch, gpu_dtype), f"{gpu_dtype}: what the checkpoint was trained in, on CUDA"
     if num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():
         return torch.bfloat16, "bfloat16: this CPU multiplies it in hardware"
     return torch.float32, "float32: no gain from half precision on this CPU for this model"

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.model.checkpoints import find_known, public_name
+from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import Shape, check_cache_folder, fingerprint, locate_checkpoint, read_headers
 from blip2_serve.prompts import Family
@@ -32,11 +32,12 @@ _LONGEST_CAUSE = 300  # characters of another library's message
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All of a checkpoint but its weights."""
+    """All of a checkpoint but its weights; `known` is what its name says beyond its config."""
 
     config: Blip2Config
     tokenizer: Any
     image_processor: BlipImageProcessorPil
+    known: Checkpoint | None
     placement: Placement
 
 
@@ -102,17 +103,15 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     """
     _quieten_transformers()
     name = f"BLIP2_MODEL={settings.model!r}:"
-    with _one_line(f"{name} config.json does not describe a BLIP-2"):
-        config = Blip2Config.from_pretrained(folder)
-        headers = read_headers(folder, settings.model)
-        _check_weights(settings.model, config, headers)
+    config, num_parameters = _check_config(settings.model, folder)
     with _one_line(f"{name} the tokenizer cannot be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     with _one_line(f"{name} the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         _check_image_size(name, config, image_processor)
-    num_parameters = sum(torch.Size(shape).numel() for shape in headers.values())
-    return Parts(config, tokenizer, image_processor, choose_placement(settings, _family(config), num_parameters))
+    known = find_known(settings.model, _family(config), config.vision_config.image_size)
+    placement = choose_placement(settings, _family(config), num_parameters, known.gpu_dtype if known else None)
+    return Parts(config, tokenizer, image_processor, known, placement)
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
@@ -123,18 +122,26 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     """
     parts = check_model(settings, folder)
     logger.info("%s on %s", settings.model, parts.placement.reason)
-    known = find_known(settings.model)
     return LoadedModel(
         name=public_name(settings.model),
         family=_family(parts.config),
         model=_load_weights(folder, parts.placement),
         tokenizer=parts.tokenizer,
         image_processor=parts.image_processor,
-        caption_prompt=known.caption_prompt if known else "",
+        caption_prompt=parts.known.caption_prompt if parts.known else "",
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
         fingerprint=fingerprint(folder, settings.model),
     )
+
+
+def _check_config(model: str, folder: Path) -> tuple[Blip2Config, int]:
+    """The config, and how many parameters the files hold."""
+    with _one_line(f"BLIP2_MODEL={model!r}: config.json does not describe a BLIP-2"):
+        config = Blip2Config.from_pretrained(folder)
+        headers = read_headers(folder, model)
+        _check_weights(model, config, headers)
+    return config, sum(torch.Size(shape).numel() for shape in headers.values())
 
 
 @contextmanager

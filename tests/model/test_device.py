@@ -24,6 +24,12 @@ def test_on_cuda_each_family_gets_the_half_precision_it_was_trained_in() -> None
     assert choose_placement(Settings(), "t5", HUGE).dtype is torch.bfloat16
 
 
+@pytest.mark.usefixtures("on_cuda")
+def test_on_cuda_the_dtype_of_a_checkpoint_known_by_name_goes_before_its_familys() -> None:
+    assert choose_placement(Settings(), "opt", HUGE, "bfloat16").dtype is torch.bfloat16
+    assert choose_placement(Settings(dtype="float32"), "opt", HUGE, "bfloat16").dtype is torch.float32
+
+
 @pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_on_a_cpu_a_large_model_gets_bfloat16_where_it_is_fast(
     monkeypatch: pytest.MonkeyPatch, fast: bool, expected: torch.dtype

@@ -167,3 +167,8 @@ def test_pictures_of_another_size_than_the_models_are_refused(checkpoint: Path) 
 def test_a_cache_folder_that_cannot_be_written_to_is_refused(checkpoint: Path, folder: str) -> None:
     message = start_refusal(model=str(checkpoint), image_cache_dir=folder)
     assert f"BLIP2_IMAGE_CACHE_DIR={folder!r} cannot be written to" in message
+
+
+def test_a_published_models_own_prompt_is_not_given_to_another_in_a_folder_of_its_name(checkpoint: Path) -> None:
+    folder = checkpoint.rename(checkpoint.parent / "blip2-opt-2.7b-coco")
+    assert load_model(Settings(model=str(folder), device="cpu"), folder).caption_prompt == ""

@@ -12,6 +12,7 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import CHECKPOINTS, MATCHING_CHECKPOINTS, find_known, public_name
 from blip2_serve.model.locate import locate_checkpoint
+from blip2_serve.prompts import Family
 
 
 @pytest.fixture
@@ -105,10 +106,22 @@ def test_the_seven_generating_checkpoints_are_known_by_name() -> None:
 
 
 def test_a_copy_on_a_volume_is_known_by_its_folder() -> None:
-    known = find_known("/models/blip2-opt-2.7b-coco")
-    assert known is not None
-    assert known.caption_prompt == "a photo of"
-    assert find_known("/models/mine") is None
+    known = find_known("/models/blip2-opt-2.7b-coco", "opt", 364)
+    assert known is CHECKPOINTS["Salesforce/blip2-opt-2.7b-coco"]
+    assert find_known("/models/mine", "opt", 364) is None
+
+
+@pytest.mark.parametrize(("family", "image_size"), [("t5", 364), ("opt", 224)])
+def test_another_model_in_a_folder_of_a_known_name_is_not_taken_for_it(family: Family, image_size: int) -> None:
+    assert find_known("/models/blip2-opt-2.7b-coco", family, image_size) is None
+
+
+def test_what_is_known_by_name_agrees_with_the_name() -> None:
+    for name, known in CHECKPOINTS.items():
+        assert known.name == name
+        assert known.family == ("opt" if "-opt-" in name else "t5")
+        assert known.image_size == (364 if known.caption_prompt else 224)
+        assert known.gpu_dtype == ("float16" if known.family == "opt" else "bfloat16")
 
 
 def test_the_public_name_is_never_a_path(checkpoint: Path) -> None:
