@@ -1,10 +1,11 @@
 """The BentoML service: settings in, endpoints and probes out. Everything else is in `blip2_serve/`."""
 
 import logging
+from functools import partial
 from typing import cast
 
 import bentoml
-from bentoml._internal.server.http import traffic
+from bentoml._internal.server.http import instruments, traffic
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
@@ -13,6 +14,7 @@ from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
 from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
+from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
 from blip2_serve.api.openapi import DescribedErrors
 from blip2_serve.api.timeout import Timeout
@@ -106,7 +108,13 @@ class Blip2:
         return cast(str, PlainTextResponse(answer.text, headers=headers))
 
 
-traffic.TimeoutMiddleware = Timeout  # see api/timeout.py; BentoML looks the class up when it makes its app
+# BentoML looks these classes up when it makes its app; the modules of ours say what is wrong with its own.
+traffic.TimeoutMiddleware = Timeout
+instruments.RunnerTrafficMetricsMiddleware = partial(
+    KnownPaths,
+    metered=instruments.RunnerTrafficMetricsMiddleware,
+    paths=frozenset(method.route for method in Blip2.apis.values()),  # type: ignore[attr-defined]
+)
 
 
 def _max_request_bytes() -> int:

@@ -196,5 +196,14 @@ def test_a_stranger_cannot_write_lines_into_the_log(http: httpx.Client, server: 
     assert "\nblip2-serve says hello" not in log
 
 
+def test_paths_that_strangers_think_of_leave_no_series_in_the_metrics(http: httpx.Client) -> None:
+    for number in range(20):
+        assert http.get(f"/nothing/{number}").status_code == 404
+    http.post("/generate", files={"img": jpeg()}, data={"max_new_tokens": 2})
+    metrics = http.get("/metrics").text
+    assert 'endpoint="/generate"' in metrics
+    assert "/nothing/" not in metrics
+
+
 def test_after_all_this_the_server_still_captions(http: httpx.Client) -> None:
     assert http.post("/generate", files={"img": jpeg()}).status_code == 200
