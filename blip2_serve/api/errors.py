@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from http.client import responses
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -99,7 +100,7 @@ class _HeldErrors:
             self.passing = True
             await self._send(message)
         elif message["type"] == "http.response.body":
-            self._body += message.get("body", b"")[:_MAX_ERROR_BYTES]
+            self._body += message.get("body", b"")[: _MAX_ERROR_BYTES - len(self._body)]
             if not message.get("more_body", False):
                 await self._release(self._held)
 
@@ -121,7 +122,7 @@ def _in_our_shape(body: bytes) -> bool:
 def _rewritten(scope: Scope, status: int, body: bytes) -> bytes:
     """`body` is whatever another layer answered; its text is kept for 4xx, where it was meant for the caller."""
     path, method = scope["path"][:128], scope["method"]
-    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    phrase = responses.get(status, "Error")
     if status == HTTPStatus.NOT_FOUND:
         message = f"There is nothing at {path}: / lists the endpoints."
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
