@@ -16,7 +16,7 @@ from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
 from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
 from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
-from blip2_serve.api.openapi import DescribedErrors
+from blip2_serve.api.openapi import DescribedApi
 from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
@@ -124,5 +124,5 @@ def _max_request_bytes() -> int:
 # The first is the outermost.
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(DescribedErrors)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes)  # type: ignore[attr-defined]

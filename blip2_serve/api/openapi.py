@@ -1,9 +1,11 @@
-"""The OpenAPI page says what errors and fields really look like; BentoML's generator describes its own."""
+"""The OpenAPI page says what this service, its errors and its fields really are; BentoML's describes its own."""
 
 import json
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blip2_serve import __version__
 
 _ERROR_SCHEMA = {
     "title": "Error",
@@ -31,6 +33,16 @@ _STATUSES = {
     "504": "The answer took longer than the deadline",
 }
 _FOREIGN_SCHEMAS = ("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse")
+
+
+def describe_service(spec: dict[str, Any]) -> dict[str, Any]:
+    """`spec` introduced as this service, without BentoML's text and badges from elsewhere; changes it in place."""
+    spec["info"] = {
+        "title": "blip2-serve",
+        "version": __version__,
+        "description": "Captions, answers and conversations about pictures, by BLIP-2.",
+    }
+    return spec
 
 
 def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +83,11 @@ def _error_responses() -> dict[str, Any]:
     return {status: {"description": text, "content": content} for status, text in _STATUSES.items()}
 
 
-class DescribedErrors:
+def _described(spec: dict[str, Any]) -> dict[str, Any]:
+    return describe_service(describe_bodies(describe_errors(spec)))
+
+
+class DescribedApi:
     """ASGI middleware: rewrites BentoML's /docs.json on its way out."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -101,7 +117,7 @@ class _Rewriting:
     async def _release(self) -> None:
         body = bytes(self._body)
         if self._start["status"] == 200:
-            body = json.dumps(describe_bodies(describe_errors(json.loads(body)))).encode()
+            body = json.dumps(_described(json.loads(body))).encode()
         headers = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send({**self._start, "headers": headers})

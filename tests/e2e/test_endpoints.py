@@ -152,6 +152,8 @@ def test_readyz_is_true_after_the_warm_up(http: httpx.Client) -> None:
 
 def test_the_openapi_page_shows_fields_and_our_error_shape(http: httpx.Client) -> None:
     spec = http.get("/docs.json").json()
+    assert spec["info"]["title"] == "blip2-serve"
+    assert "http" not in json.dumps(spec["info"])  # no pictures or links from elsewhere
     post = spec["paths"]["/generate"]["post"]
     fields = post["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert list(fields)[:2] == ["img", "txt"]
