@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # The other half is left to activations, pictures and whoever else lives on the machine.
 _SHARE_FOR_ROWS = 0.5
 # A CPU gains little from more images at a time, and decoding rows would wait longer for them.
-_IMAGES_PER_STEP = {"cpu": 4}
+_IMAGES_PER_STEP = {"cpu": 8}
 _IMAGES_PER_STEP_ON_GPU = 16
 # Running rows wait for it: 256 tokens of OPT-2.7B take two cores some 8 s in float32.
 _PREFILL_TOKENS_PER_STEP = {"cpu": 256}

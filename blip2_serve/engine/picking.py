@@ -10,6 +10,7 @@ import torch
 
 from blip2_serve.engine.beams import BeamRules, Beams, EndTokens, beam_step
 from blip2_serve.engine.group import Span
+from blip2_serve.engine.processors import hold_back_ends
 from blip2_serve.engine.sequence import Sequence
 
 
@@ -92,14 +93,13 @@ def _pack(*columns: torch.Tensor) -> torch.Tensor:
 
 def _process(span: Span, scores: torch.Tensor, ends: EndTokens) -> torch.Tensor:
     """Passes the rows that ask for it through their logits processors; the rest stay as they are."""
-    processors = span.group.processors
-    if not processors:
-        return scores
-    processed = scores.clone()
-    for index, sequence in enumerate(span.sequences):
-        if sequence in processors:
-            processed[index] = processors[sequence](scores[index], ends.tensor)
-    return processed
+    processors, sequences = span.group.processors, span.sequences
+    if processors:
+        raw, scores = scores, scores.clone()
+        for index, sequence in enumerate(sequences):
+            if sequence in processors:
+                scores[index] = processors[sequence](raw[index])
+    return hold_back_ends(scores, sequences, ends.tensor)
 
 
 def _sample(scores: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:

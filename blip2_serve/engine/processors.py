@@ -4,13 +4,15 @@ Greedy and sampled rows pass logits, beams pass log-probabilities. Source: trans
 `generation/logits_process.py` and `GenerationMixin._get_logits_processor`.
 """
 
+from collections.abc import Sequence as SequenceOf
+
 import torch
 
 from blip2_serve.engine.sequence import Sequence
 
 
 class LogitsProcessors:
-    """Repetition penalty, no-repeat n-grams and the minimum length of one sequence.
+    """Repetition penalty and no-repeat n-grams of one sequence; minimum lengths are `hold_back_ends`.
 
     Keeps what its rows have said, as `ids` (rows, length) int64: OPT's whole prompt, image tokens and BOS included,
     or T5's decoder start, then the new tokens.
@@ -23,23 +25,30 @@ class LogitsProcessors:
     @staticmethod
     def needed(sequence: Sequence) -> bool:
         options = sequence.options
-        return options.repetition_penalty != 1.0 or options.no_repeat_ngram_size > 0 or options.min_new_tokens > 0
+        return options.repetition_penalty != 1.0 or options.no_repeat_ngram_size > 0
 
-    def __call__(self, scores: torch.Tensor, end_ids: torch.Tensor) -> torch.Tensor:
+    def __call__(self, scores: torch.Tensor) -> torch.Tensor:
         """scores (rows, vocab) float32; returns processed scores of the same shape."""
         options = self._sequence.options
         if options.repetition_penalty != 1.0:
             scores = penalise_repetition(scores, self.ids, options.repetition_penalty)
         if options.no_repeat_ngram_size > 0:
             scores = ban_repeated_ngrams(scores, self.ids, options.no_repeat_ngram_size)
-        if self._sequence.num_steps < options.min_new_tokens:
-            scores = scores.index_fill(1, end_ids, -torch.inf)
         return scores
 
     def continued(self, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
         """tokens, parents (rows,): the `ids` when row r says tokens[r] after what parents[r] had said."""
         ids = self.ids if parents is None else self.ids[parents]
         return torch.cat([ids, tokens[:, None]], dim=1)
+
+
+def hold_back_ends(scores: torch.Tensor, sequences: SequenceOf[Sequence], end_ids: torch.Tensor) -> torch.Tensor:
+    """No end token before `min_new_tokens`, which comes last of all; scores (n, rows, vocab) float32."""
+    too_short = [sequence.num_steps < sequence.options.min_new_tokens for sequence in sequences]
+    if not any(too_short):
+        return scores
+    endless = scores.index_fill(2, end_ids, -torch.inf)
+    return endless if all(too_short) else endless.where(torch.tensor(too_short)[:, None, None].to(scores.device), scores)
 
 
 def penalise_repetition(scores: torch.Tensor, ids: torch.Tensor, penalty: float) -> torch.Tensor:

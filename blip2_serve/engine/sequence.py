@@ -39,10 +39,11 @@ class Sequence:
         self._logprobs: list[list[float]] = []
         self._parents: list[list[int]] = []
         self._draws: list[list[float]] = []
-        self._random = random.Random(request.options.seed)
+        self._random: random.Random | None = None
 
     def draws(self) -> list[float]:
         """This step's uniform numbers, one per row, from the request's own generator, whatever else runs."""
+        self._random = self._random or random.Random(self.options.seed)
         while len(self._draws) <= self.num_steps:
             self._draws.append([self._random.random() for _ in range(self.shape.num_rows)])
         return self._draws[self.num_steps]

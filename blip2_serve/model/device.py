@@ -44,9 +44,13 @@ def choose_placement(
     return Placement(device, dtype, f"{device_reason}; {dtype_reason}")
 
 
-def use_available_threads(settings: Settings) -> int:
-    """Give torch the CPUs of the cgroup's quota, or `BLIP2_THREADS`; returns how many."""
-    threads = settings.threads or available_cpus()
+def use_available_threads(settings: Settings, num_parameters: float) -> int:
+    """Give torch the CPUs of the cgroup's quota, or `BLIP2_THREADS`; returns how many.
+
+    A small model gets one: its matrices are done before a second thread has woken up, and pictures are decoded and
+    requests read meanwhile.
+    """
+    threads = settings.threads or (1 if num_parameters < _SMALL_MODEL else available_cpus())
     torch.set_num_threads(threads)
     return threads
 

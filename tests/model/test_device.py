@@ -69,9 +69,19 @@ def test_fast_bfloat16_is_read_from_the_cpu(tmp_path: Path, flags: str, fast: bo
     assert cpu_has_fast_bfloat16(tmp_path / "cpuinfo") is fast
 
 
+def test_a_small_model_computes_in_one_thread_and_a_large_one_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blip2_serve.model.device.available_cpus", lambda: 2)
+    before = torch.get_num_threads()
+    try:
+        assert use_available_threads(Settings(), TINY) == torch.get_num_threads() == 1
+        assert use_available_threads(Settings(), HUGE) == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_threads_can_be_set() -> None:
     before = torch.get_num_threads()
     try:
-        assert use_available_threads(Settings(threads=1)) == torch.get_num_threads() == 1
+        assert use_available_threads(Settings(threads=1), HUGE) == torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

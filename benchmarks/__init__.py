@@ -1,0 +1,1 @@
+"""Long runs with dated results: how fast, how steady, how exact."""
