@@ -59,9 +59,7 @@ def closed_loop(
     return _run(target, drive, warm_up_s, measure_s)
 
 
-def open_loop(
-    target: Target, calls: Iterator[Call], rate: float, *, warm_up_s: float, measure_s: float
-) -> Measured:
+def open_loop(target: Target, calls: Iterator[Call], rate: float, *, warm_up_s: float, measure_s: float) -> Measured:
     """Calls that arrive `rate` times a second at random (Poisson), whether or not earlier ones are answered."""
     rng = random.Random(0)
 

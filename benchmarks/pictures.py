@@ -1,8 +1,8 @@
 """Pictures to send: 640x480 JPEGs of the demo's world, as many different uploads as are asked for."""
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import count
-from collections.abc import Iterator
 
 from training.drawing import jpeg_bytes
 from training.held_out import standard

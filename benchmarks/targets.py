@@ -123,9 +123,7 @@ def _multipart(path: str, fields: Mapping[str, str], picture: bytes) -> Post:
     """A form with a file `img`, as curl sends it."""
     parts = [_part(name, "", value.encode()) for name, value in fields.items()]
     parts.append(_part("img", '; filename="picture.jpg"\r\nContent-Type: image/jpeg', picture))
-    return Post(
-        path, f"multipart/form-data; boundary={_BOUNDARY}", b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
-    )
+    return Post(path, f"multipart/form-data; boundary={_BOUNDARY}", b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode())
 
 
 def _part(name: str, more: str, value: bytes) -> bytes:

@@ -48,7 +48,7 @@ def hold_back_ends(scores: torch.Tensor, sequences: SequenceOf[Sequence], end_id
     if not any(too_short):
         return scores
     endless = scores.index_fill(2, end_ids, -torch.inf)
-    return endless if all(too_short) else endless.where(torch.tensor(too_short)[:, None, None].to(scores.device), scores)
+    return endless.where(torch.tensor(too_short, device=scores.device)[:, None, None], scores)
 
 
 def penalise_repetition(scores: torch.Tensor, ids: torch.Tensor, penalty: float) -> torch.Tensor:

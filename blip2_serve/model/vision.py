@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from blip2_serve.model.linear import linear_of
+from blip2_serve.model.tower import QFormer, VisionTower
+
 
 class ImageEncoder:
     """The vision half of a `Blip2ForConditionalGeneration`, for pictures that are already resized to its square.
@@ -15,9 +18,14 @@ class ImageEncoder:
     """
 
     def __init__(self, model: Any, image_processor: Any) -> None:
-        self._model = model
         self._size: int = model.config.vision_config.image_size
-        self._table = _levels(image_processor).to(model.device)
+        self._table = _levels(image_processor).flatten().to(model.device)
+        self._first_level = torch.tensor([[0], [256], [512]], dtype=torch.int32, device=model.device)
+        self._dtype = model.get_input_embeddings().weight.dtype
+        self._tower = VisionTower(model.vision_model)
+        self._qformer = QFormer(model.qformer)
+        self._queries = model.query_tokens.data
+        self._project = linear_of(model.language_projection)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[bytes]) -> torch.Tensor:
@@ -25,28 +33,23 @@ class ImageEncoder:
 
         Raises ValueError for pixels of another size.
         """
-        return self._encode(torch.stack([self._normalise(pixels) for pixels in images]))
+        return self._encode(self.normalise(images))
 
-    def _normalise(self, pixels: bytes) -> torch.Tensor:
-        """(3, S, S) float32."""
-        if len(pixels) != self._size * self._size * 3:
-            raise ValueError(f"{len(pixels)} bytes are not a {self._size} x {self._size} RGB picture")
-        levels = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).to(self._table.device)
-        by_channel = levels.view(-1, 3).T.long()
-        return self._table.gather(1, by_channel).view(3, self._size, self._size)
+    def normalise(self, images: Sequence[bytes]) -> torch.Tensor:
+        """(images, 3, S, S) float32, bit-equal to the image processor's. Raises ValueError for another size."""
+        side = self._size
+        for pixels in images:
+            if len(pixels) != side * side * 3:
+                raise ValueError(f"{len(pixels)} bytes are not a {side} x {side} RGB picture")
+        levels = torch.frombuffer(bytearray(b"".join(images)), dtype=torch.uint8).to(self._table.device)
+        by_channel = levels.view(len(images), -1, 3).mT.int() + self._first_level
+        return self._table[by_channel].view(len(images), 3, side, side)
 
     def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """pixel_values (n, 3, S, S) float32. The order of casts is that of `Blip2ForConditionalGeneration.generate`."""
-        model = self._model
-        seen = model.vision_model(pixel_values).last_hidden_state
-        queries = model.query_tokens.expand(len(seen), -1, -1)
-        output = model.qformer(
-            query_embeds=queries,
-            encoder_hidden_states=seen,
-            encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long, device=seen.device),
-        ).last_hidden_state
-        rows: torch.Tensor = model.language_projection(output.to(seen.dtype))
-        return rows.to(model.get_input_embeddings().weight.dtype)
+        seen = self._tower(pixel_values)
+        answers = self._qformer(self._queries.expand(len(seen), -1, -1), seen)
+        return self._project(answers.to(seen.dtype)).to(self._dtype)
 
 
 def _levels(image_processor: Any) -> torch.Tensor:

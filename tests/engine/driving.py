@@ -1,8 +1,10 @@
 """Drives an engine's `step` by hand, without its thread."""
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import torch
 from engine import wide_models
 
 from blip2_serve.engine.backends import Backend, make_backend
@@ -27,6 +29,20 @@ def backend_of(model: Any) -> Backend:
 @lru_cache
 def encoder_of(model: Any) -> ImageEncoder:
     return ImageEncoder(model, wide_models.IMAGE_PROCESSOR)
+
+
+def transformers_encoder(model: Any) -> Callable[[Sequence[bytes]], torch.Tensor]:
+    """Image rows as transformers' own modules make them."""
+
+    @torch.inference_mode()
+    def encode(images: Sequence[bytes]) -> torch.Tensor:
+        seen = model.vision_model(encoder_of(model).normalise(images).to(model.dtype)).last_hidden_state
+        queries = model.query_tokens.expand(len(seen), -1, -1)
+        answers = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
+        rows: torch.Tensor = model.language_projection(answers)
+        return rows
+
+    return encode
 
 
 def make_engine(model: Any, **settings: Any) -> Engine:

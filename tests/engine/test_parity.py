@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from engine import wide_models
-from engine.driving import Driver, answer, backend_of, make_engine
+from engine.driving import Driver, answer, backend_of, make_engine, transformers_encoder
 from engine.wide_models import KINDS, Case, Oracle, ask_transformers, make_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -96,7 +96,8 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
         Case(seed % 4, (2, *range(5, 5 + seed % 9)), DecodingOptions(num_beams=(1, 3, 5)[seed % 3], max_new_tokens=20))
         for seed in range(30)
     ]
-    driver = Driver(make_engine(model, max_rows=64))
+    # These models multiply a rounding error of the image rows by ten and more: both sides are given the same rows.
+    driver = Driver(make_engine(model, max_rows=64, encode_images=transformers_encoder(model)))
     for request_id, case in enumerate(batch):
         driver.send(case.request(request_id))
         driver.step()

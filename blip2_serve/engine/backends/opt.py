@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.engine.backends.base import attend, fuse, join, linear_of, stack_images
+from blip2_serve.engine.backends.base import attend, join, stack_images
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.sequence import Sequence
+from blip2_serve.model.linear import fuse, linear_of
 from blip2_serve.model.reference import end_ids_of
 
 

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers.activations import NewGELUActivation
 
-from blip2_serve.engine.backends.base import attend, fuse, join, linear_of, stack_images
+from blip2_serve.engine.backends.base import attend, join, stack_images
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES
+from blip2_serve.model.linear import fuse, linear_of
 from blip2_serve.model.reference import end_ids_of
 
 

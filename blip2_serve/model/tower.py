@@ -1,0 +1,136 @@
+"""ViT and Q-Former, written out on the weights of transformers' modules (5.23, models/blip_2/modeling_blip_2.py).
+
+The same sums in the same order of casts, without what a module costs per call, and with linear layers that are fused
+and packed (see linear.py). No dropout, no masks: every patch is seen.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from blip2_serve.model.linear import Linear, fuse, linear_of
+
+Norm = Callable[[torch.Tensor], torch.Tensor]
+
+
+class VisionTower:
+    """A `Blip2VisionModel`: patches in, what it sees of each out."""
+
+    def __init__(self, vision_model: Any) -> None:
+        embeddings = vision_model.embeddings
+        convolution = embeddings.patch_embedding
+        self._patch: int = embeddings.patch_size
+        self._weight = convolution.weight.data.flatten(1)
+        self._bias = None if convolution.bias is None else convolution.bias.data
+        dtype = self._weight.dtype
+        positions = embeddings.position_embedding.data.to(dtype)
+        self._first = embeddings.class_embedding.data.to(dtype) + positions[:, :1]
+        self._positions = positions[:, 1:]
+        self._layers = [_VisionLayer(layer) for layer in vision_model.encoder.layers]
+        self._norm = norm_of(vision_model.post_layernorm)
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """pixel_values (n, 3, S, S); returns (n, 1 + patches, width), the class token first."""
+        hidden = self._embed(pixel_values.to(self._weight.dtype))
+        for layer in self._layers:
+            hidden = layer(hidden)
+        return self._norm(hidden)
+
+    def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The convolution's stride is its width, so it is one product with all patches."""
+        num_images, channels, side, _ = pixel_values.shape
+        grid, patch = side // self._patch, self._patch
+        covered = pixel_values[..., : grid * patch, : grid * patch]
+        patches = covered.reshape(num_images, channels, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
+        seen = F.linear(patches.reshape(num_images, grid * grid, -1), self._weight, self._bias) + self._positions
+        return torch.cat([self._first.expand(num_images, -1, -1), seen], dim=1)
+
+
+class _VisionLayer:
+    """Norm, attention, norm, feed-forward."""
+
+    def __init__(self, layer: Any) -> None:
+        self._num_heads: int = layer.self_attn.num_heads
+        self._inputs = linear_of(layer.self_attn.qkv)
+        self._output = linear_of(layer.self_attn.projection)
+        self._up, self._down = linear_of(layer.mlp.fc1), linear_of(layer.mlp.fc2)
+        self._activation = layer.mlp.activation_fn
+        self._attention_norm, self._feed_norm = norm_of(layer.layer_norm1), norm_of(layer.layer_norm2)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden (n, tokens, width)."""
+        states = self._inputs(self._attention_norm(hidden))
+        query, keys, values = states.chunk(3, dim=-1)
+        hidden = self._output(attend(query, keys, values, self._num_heads)).add_(hidden)
+        return self._down(self._activation(self._up(self._feed_norm(hidden)))).add_(hidden)
+
+
+class QFormer:
+    """A `Blip2QFormerModel` as generation uses it: the query tokens ask, patches are seen, no text."""
+
+    def __init__(self, qformer: Any) -> None:
+        self._dtype: torch.dtype = qformer.layernorm.weight.dtype
+        self._norm = norm_of(qformer.layernorm)
+        self._layers = [_QFormerLayer(layer) for layer in qformer.encoder.layer]
+
+    def __call__(self, queries: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """queries (n, query tokens, width), seen (n, patches, vision width); returns the queries' answers, as wide."""
+        hidden, seen = self._norm(queries.to(self._dtype)), seen.to(self._dtype)
+        for layer in self._layers:
+            hidden = layer(hidden, seen)
+        return hidden
+
+
+class _QFormerLayer:
+    """Self-attention, in some layers a look at the patches, feed-forward; norms come last."""
+
+    def __init__(self, layer: Any) -> None:
+        own = layer.attention.attention
+        self._num_heads: int = own.num_attention_heads
+        self._own_inputs = fuse([own.query, own.key, own.value])
+        self._own_output, self._own_norm = _output_of(layer.attention.output)
+        self._looks: bool = layer.has_cross_attention
+        if self._looks:
+            cross = layer.crossattention.attention
+            self._cross_query = linear_of(cross.query)
+            self._cross_inputs = fuse([cross.key, cross.value])
+            self._cross_output, self._cross_norm = _output_of(layer.crossattention.output)
+        self._up = linear_of(layer.intermediate_query.dense)
+        self._activation = layer.intermediate_query.intermediate_act_fn
+        self._down, self._feed_norm = _output_of(layer.output_query)
+
+    def __call__(self, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """hidden (n, query tokens, width), seen (n, patches, vision width)."""
+        query, keys, values = self._own_inputs(hidden).chunk(3, dim=-1)
+        mixed = attend(query, keys, values, self._num_heads)
+        hidden = self._own_norm(self._own_output(mixed) + hidden)
+        if self._looks:
+            keys, values = self._cross_inputs(seen).chunk(2, dim=-1)
+            mixed = attend(self._cross_query(hidden), keys, values, self._num_heads)
+            hidden = self._cross_norm(self._cross_output(mixed) + hidden)
+        return self._feed_norm(self._down(self._activation(self._up(hidden))) + hidden)
+
+
+def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Attention without a mask; query (n, tokens, width), keys and values (n, others, width); as long as query."""
+    by_head = _by_head(query, num_heads), _by_head(keys, num_heads), _by_head(values, num_heads)
+    mixed = F.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2])
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _by_head(states: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """(n, tokens, width) -> (n, heads, tokens, head_dim), a view."""
+    return states.view(*states.shape[:2], num_heads, -1).transpose(1, 2)
+
+
+def norm_of(module: Any) -> Norm:
+    """A LayerNorm as a plain function."""
+    shape, eps = module.normalized_shape, module.eps
+    weight, bias = module.weight.data, None if module.bias is None else module.bias.data
+    return lambda hidden: F.layer_norm(hidden, shape, weight, bias, eps)
+
+
+def _output_of(module: Any) -> tuple[Linear, Norm]:
+    return linear_of(module.dense), norm_of(module.LayerNorm)
