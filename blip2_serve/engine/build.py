@@ -19,6 +19,8 @@ _SHARE_FOR_ROWS = 0.5
 # A CPU gains little from more images at a time, and decoding rows would wait longer for them.
 _IMAGES_PER_STEP = {"cpu": 8}
 _IMAGES_PER_STEP_ON_GPU = 16
+# On a GPU the kernels of two threads would only take turns; a CPU has a core for each.
+_ENCODER_THREADS = {"cpu": 1}
 # Running rows wait for it: 256 tokens of OPT-2.7B take two cores some 8 s in float32.
 _PREFILL_TOKENS_PER_STEP = {"cpu": 256}
 _PREFILL_TOKENS_PER_STEP_ON_GPU = 2048
@@ -36,6 +38,7 @@ def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
         max_rows=_choose_rows(backend.geometry, settings, free_memory_bytes(device)),
         max_queue=settings.max_queue,
         max_images_per_step=_IMAGES_PER_STEP.get(device.type, _IMAGES_PER_STEP_ON_GPU),
+        encoder_threads=_ENCODER_THREADS.get(device.type, 0),
         max_prefill_tokens=_PREFILL_TOKENS_PER_STEP.get(device.type, _PREFILL_TOKENS_PER_STEP_ON_GPU),
     )
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 import torch
 
 from blip2_serve.engine.backends import Backend
+from blip2_serve.engine.encoders import Encoded, Encoders
 from blip2_serve.engine.image_cache import ImageCache
 from blip2_serve.engine.intake import make_books, make_sequence
-from blip2_serve.engine.request import Event, Failed, Finished, Request, Stats, Timings
+from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Request, Stats, Timings
 from blip2_serve.engine.runner import EncodeImages, Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import Sequence
@@ -36,8 +37,9 @@ class Engine:
 
     `decode` turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and
     the cache: CELLS_PER_ROW cells for each, but never less than the largest request that fits so many rows. What keeps
-    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`. The engine
-    is dead when one call of the model takes longer than `call_timeout_s`; a step may make several.
+    running rows from their next token is bounded per step: `max_images_per_step` and `max_prefill_tokens`. Images are
+    encoded in `encoder_threads` threads beside the loop, or, where that is 0, between its decode steps. The engine is
+    dead when one call of the model takes longer than `call_timeout_s`; a step may make several.
     """
 
     def __init__(
@@ -51,13 +53,16 @@ class Engine:
         max_queue: int = 256,
         max_images_per_step: int = 4,
         max_prefill_tokens: int = 512,
+        encoder_threads: int = 0,
         call_timeout_s: float = 120.0,
     ) -> None:
+        self._wake = threading.Event()
         self._books = make_books(max_rows)
         self._backend = backend
         self._decode_ids = decode
         self._watchdog = Watchdog(call_timeout_s, self._die)
         self._runner = Runner(backend, encode_images, self._books, self._watchdog.begin)
+        self._encoders = Encoders(self._encode, encoder_threads, self._wake.set)
         self._scheduler = Scheduler(self._books, max_prefill_tokens)
         self._vision = VisionBatcher(max_images_per_step)
         self._image_cache = image_cache
@@ -71,7 +76,6 @@ class Engine:
         self._lock = threading.Lock()
         self._sinks: dict[int, Sink] = {}
         self._inbox: deque[Sequence | int] = deque()
-        self._wake = threading.Event()
         self._death: str | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
@@ -111,6 +115,7 @@ class Engine:
         """
         self._die("the server is stopping")
         self._watchdog.stop()
+        self._encoders.stop()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -159,6 +164,7 @@ class Engine:
                 self._watchdog.rest()
                 if not has_work:
                     self._runner.check_books()
+                if not has_work or self._waits_for_images:
                     self._wake.wait(IDLE_S)
         except BaseException:
             log.exception("the engine's loop failed")
@@ -186,12 +192,29 @@ class Engine:
         for sequence in [each for each in self._sequences.values() if each.deadline <= now]:
             self._fail(sequence, DeadlineExceeded("the request did not finish within its deadline"))
 
+    @property
+    def _waits_for_images(self) -> bool:
+        """Whether there is nothing to do before an encoder has finished, which will wake the loop."""
+        return self._encoders.is_busy and not self._running and not self._scheduler.has_queue
+
+    def _encode(self, images: list[ImageInput]) -> Encoded:
+        """In whichever thread encodes; only the loop's own thread goes on with something else to be watched."""
+        try:
+            return self._runner.encode(images)
+        finally:
+            if threading.current_thread() is not self._thread:
+                self._watchdog.rest()
+
     def _encode_images(self) -> None:
-        """One micro-batch at most: those who decode wait for no more than that."""
-        images = self._vision.next_images()
-        if not images:
-            return
-        for image, rows in self._runner.encode(images).items():
+        """Takes in what is finished, and begins micro-batches where there is room."""
+        for encoded in self._encoders.finished():
+            self._take_in_rows(encoded)
+        for _ in range(self._encoders.room):
+            if images := self._vision.next_images():
+                self._take_in_rows(self._encoders.begin(images))
+
+    def _take_in_rows(self, encoded: Encoded) -> None:
+        for image, rows in encoded.items():
             waiting = self._vision.take(image)
             if isinstance(rows, Exception):
                 self._fail_all(dict.fromkeys(waiting, rows))

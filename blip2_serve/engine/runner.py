@@ -69,6 +69,7 @@ class Runner:
         backend = self.backend
         self.ends = EndTokens.of(backend.end_ids, backend.vocab_size, backend.geometry.device)
 
+    @torch.inference_mode()
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
         """Image rows (query tokens, width) of each image, or what went wrong with it."""
         rows: list[torch.Tensor] = []

@@ -22,6 +22,10 @@ class Scheduler:
         self._queue: deque[Sequence] = deque()
         self._num_overtakes = 0
 
+    @property
+    def has_queue(self) -> bool:
+        return bool(self._queue)
+
     def add(self, sequence: Sequence) -> None:
         self._queue.append(sequence)
 

@@ -9,31 +9,32 @@ class VisionBatcher:
 
     def __init__(self, max_images: int) -> None:
         self._max_images = max_images
-        self._images: dict[bytes, ImageInput] = {}
+        self._queued: dict[bytes, ImageInput] = {}
+        # By the image's key, of queued images and of those that are being encoded.
         self._waiting: dict[bytes, list[Sequence]] = {}
 
     def add(self, sequence: Sequence) -> None:
         image = sequence.request.image
-        self._images.setdefault(image.key, image)
+        if image.key not in self._waiting:
+            self._queued[image.key] = image
         self._waiting.setdefault(image.key, []).append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Forgets a sequence that waits, and its image if nobody else wants it."""
+        """Forgets a sequence that waits, and its image if nobody else wants it and its encoding has not begun."""
         key = sequence.request.image.key
         waiting = self._waiting.get(key, [])
         if sequence in waiting:
             waiting.remove(sequence)
-            if not waiting:
-                self._pop(key)
+            if not waiting and key in self._queued:
+                del self._queued[key], self._waiting[key]
 
     def next_images(self) -> list[ImageInput]:
-        """The micro-batch to encode now; it stays queued until `take` is called for each."""
-        return list(self._images.values())[: self._max_images]
+        """The micro-batch to encode now; `take` is to be called for each when that is done."""
+        images = list(self._queued.values())[: self._max_images]
+        for image in images:
+            del self._queued[image.key]
+        return images
 
     def take(self, image: ImageInput) -> list[Sequence]:
-        """The sequences that waited for this image."""
-        return self._pop(image.key)
-
-    def _pop(self, key: bytes) -> list[Sequence]:
-        del self._images[key]
-        return self._waiting.pop(key)
+        """The sequences that still wait for this image, which is encoded."""
+        return self._waiting.pop(image.key)

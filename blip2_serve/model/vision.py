@@ -48,7 +48,7 @@ class ImageEncoder:
     def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """pixel_values (n, 3, S, S) float32. The order of casts is that of `Blip2ForConditionalGeneration.generate`."""
         seen = self._tower(pixel_values)
-        answers = self._qformer(self._queries.expand(len(seen), -1, -1), seen)
+        answers = self._qformer(self._queries.expand(seen.shape[0], -1, -1), seen)
         return self._project(answers.to(seen.dtype)).to(self._dtype)
 
 
