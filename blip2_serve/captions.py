@@ -43,21 +43,20 @@ def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
     return replace(options, num_return_sequences=num_captions)
 
 
-async def scored_captions(ask: Ask, read: Read, options: DecodingOptions, begins: str = "") -> list[ScoredCaption]:
-    """The captions that `ask` makes with `options`, best score first, equal texts once.
+async def scored_captions(ask: Ask, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
+    """The captions that `ask` makes with `options`, best score first, equal texts once; `read` gives their texts.
 
-    `read` turns a completion into the text that is new, before which each caption `begins`. Where a caption loops or
-    is empty the picture is asked about once more, with the options that forbid it; what comes of that, as far as it
-    is new, takes the place of the faulty captions.
+    Where a caption loops or is empty the picture is asked about once more, with the options that forbid it; what comes
+    of that, as far as it is new, takes the place of the faulty captions.
     """
     first = await ask(options)
-    guards = {id(completion): _guards(completion, read, options) for completion in first}
-    captions = [_scored(completion, read, begins) for completion in first if not guards[id(completion)]]
+    guards = [_guards(completion, read, options) for completion in first]
+    captions = [_scored(completion, read) for completion, needed in zip(first, guards, strict=True) if not needed]
     num_faulty = len(first) - len(captions)
     if num_faulty:
-        needed: dict[str, Any] = {name: value for each in guards.values() for name, value in each.items()}
+        needed: dict[str, Any] = {name: value for each in guards for name, value in each.items()}
         again = await ask(replace(options, **needed))
-        made = (_scored(completion, read, begins, tuple(sorted(needed))) for completion in again)
+        made = (_scored(completion, read, tuple(sorted(needed))) for completion in again)
         captions += _new(made, captions)[:num_faulty]
     return _best_first(captions)
 
@@ -73,14 +72,14 @@ def _guards(completion: Completion, read: Read, options: DecodingOptions) -> dic
     guards: dict[str, int] = {}
     if loops(completion.ids):
         guards["no_repeat_ngram_size"] = NGRAM_SIZE
-    if not options.min_new_tokens and not read(completion).strip():
+    if not options.min_new_tokens and not read(completion):
         guards["min_new_tokens"] = 1
     return guards
 
 
-def _scored(completion: Completion, read: Read, begins: str, guards: tuple[str, ...] = ()) -> ScoredCaption:
+def _scored(completion: Completion, read: Read, guards: tuple[str, ...] = ()) -> ScoredCaption:
     return ScoredCaption(
-        text=(begins + read(completion)).strip(),
+        text=read(completion),
         score=completion.score,
         probability=math.exp(completion.score),
         num_tokens=len(completion.ids),

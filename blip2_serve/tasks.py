@@ -121,7 +121,7 @@ class Tasks:
         async def ask(options: DecodingOptions) -> tuple[Completion, ...]:
             return (await self._generate(self._request(ready, options, deadline))).completions
 
-        return await scored_captions(ask, self._new_text, options, ready.prompt.answer_begins)
+        return await scored_captions(ask, partial(self._text, ready.prompt), options)
 
     async def choose(
         self, image: Upload, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
@@ -280,19 +280,20 @@ class Tasks:
             self._engine.cancel(request.request_id)
             raise
 
-    def _new_text(self, completion: Completion) -> str:
-        return self._loaded.decode_text(list(completion.ids))
+    def _text(self, prompt: Prompt, completion: Completion) -> str:
+        return (prompt.answer_begins + self._loaded.decode_text(list(completion.ids))).strip()
 
     def _answer(self, ready: Prepared, finished: Finished, prepare_s: float) -> Answer:
         best, timings, prompt = finished.completions[0], finished.timings, ready.prompt
-        text = prompt.answer_begins + self._new_text(best)
         stages = {
             "prepare": prepare_s,
             "image": timings.image_s,
             "queue": timings.queue_s,
             "decode": timings.decode_s,
         }
-        return Answer(text.strip(), len(best.ids), best.finish_reason, ready.image_id, prompt.dropped_turns, stages)
+        return Answer(
+            self._text(prompt, best), len(best.ids), best.finish_reason, ready.image_id, prompt.dropped_turns, stages
+        )
 
 
 def _settle(finished: asyncio.Future[Finished], event: Event) -> None:

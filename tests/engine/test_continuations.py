@@ -78,9 +78,10 @@ def with_id(request: Request, request_id: int) -> Request:
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
-def test_what_the_model_says_by_itself_is_scored_as_it_was_said(kind: str) -> None:
+@pytest.mark.parametrize("how", [{"num_beams": 3}, {"num_beams": 1, "do_sample": True, "temperature": 2.0, "seed": 3}])
+def test_what_the_model_says_by_itself_is_scored_as_it_was_said(kind: str, how: Any) -> None:
     model = make_model(kind, "one", torch.float32)
-    said = answer(model, Case(1, (2, 9, 11), DecodingOptions(num_beams=3, max_new_tokens=20)).request(0)).completions[0]
+    said = answer(model, Case(1, (2, 9, 11), DecodingOptions(max_new_tokens=20, **how)).request(0)).completions[0]
     scored = answer(model, scoring(1, 1, (2, 9, 11), (said.ids, (5, 6)))).completions[0]
     assert scored.logprobs == pytest.approx(said.logprobs, abs=1e-4)
     assert scored.score == pytest.approx(said.score, abs=1e-4)
