@@ -41,8 +41,8 @@ UPLOAD_TIMEOUT_S = 300.0
 async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) -> dict[str, object]:
     """The fields of a request by name: `img` as an `Upload`, the others as they came (text, or JSON values).
 
-    A form may repeat the fields `repeatable`, which makes lists of them. `imgs` is a list, always, with an error in
-    place of each upload that is none. How many bytes there may be is `limits.BodyLimit`'s business. The body is not
+    A form may repeat the fields `repeatable`, which makes lists of them. `imgs` becomes a list of `Upload`s, with an
+    error in place of each that is none. How many bytes there may be is `limits.BodyLimit`'s business. The body is not
     kept by `request`.
 
     Raises:
@@ -215,8 +215,8 @@ def _with_image(values: dict[str, object]) -> dict[str, object]:
         img = values["img"]
         values["img"] = Upload(img if isinstance(img, bytes) else decode_inline_image(img))
     if "imgs" in values:
-        imgs = values["imgs"]
-        values["imgs"] = [_upload_or_error(img) for img in (imgs if isinstance(imgs, list) else [imgs])]
+        imgs = [values["imgs"]] if isinstance(values["imgs"], bytes | str) else values["imgs"]
+        values["imgs"] = [_upload_or_error(img) for img in imgs] if isinstance(imgs, list) else imgs
     return values
 
 
