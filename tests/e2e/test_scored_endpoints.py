@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +179,22 @@ def test_a_batch_ends_when_its_caller_vanishes(http: httpx.Client, server: Serve
         http.post("/batch", files=parts, data=options, timeout=0.5)
     assert http.post("/generate", files={"img": jpeg()}, data=options).status_code == 200
     assert "POST /batch 499" in server.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["/captions", "/choose", "/batch"])
+def test_random_bytes_in_every_part_of_a_request_never_give_a_5xx(http: httpx.Client, path: str) -> None:
+    rng = random.Random(0)
+    name = "imgs" if path == "/batch" else "img"
+    fields = {"choices": ["a", "b"]} if path == "/choose" else {"txt": "hi", "max_new_tokens": "2"}
+    whole = httpx.Request("POST", "http://x/", files=[(name, jpeg())], data=fields)
+    body, content_type = whole.read(), whole.headers["content-type"]
+    for _ in range(60):
+        damaged = bytearray(body)
+        for _ in range(rng.randint(1, 6)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        cut = rng.choice([len(damaged), rng.randrange(len(damaged))])
+        reply = http.post(path, content=bytes(damaged[:cut]), headers={"content-type": content_type})
+        assert reply.status_code < 500, reply.text
 
 
 @pytest.fixture
