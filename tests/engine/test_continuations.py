@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from engine.driving import Driver, answer, make_engine
+from engine.test_faults import POISON, faulty_engine, poison
 from engine.test_parity import assert_same, cases
 from engine.wide_models import KINDS, Case, ask_transformers, image, make_model, pixel_values_of
 from hypothesis import HealthCheck, given, settings
@@ -102,6 +103,16 @@ def test_a_cancelled_scoring_frees_its_rows_and_hears_nothing() -> None:
     driver.run()
     assert driver.events[0] == []
     assert driver.finished(1).completions[0].ids == (6,)
+
+
+def test_a_neighbour_that_fails_changes_no_score() -> None:
+    model = make_model("opt", "one")
+    driver = Driver(faulty_engine(model, poison("decode")))
+    request = scoring(0, 0, (2, 9), ((5, 6, 7), (8,)))
+    driver.send(request, Case(1, (2, POISON), DecodingOptions(num_beams=2, max_new_tokens=9)).request(1))
+    driver.run()
+    assert driver.failed(1)
+    assert_scored(model, request, driver.finished(0))
 
 
 @pytest.mark.parametrize(
