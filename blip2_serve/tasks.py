@@ -34,16 +34,16 @@ class Answer:
 
     Attributes:
         text: stripped; never repeats a question.
-        new_tokens: tokens that the model wrote, the end token counted.
         image_id: SHA-256 of the uploaded bytes, in hexadecimal.
+        new_tokens: tokens that the model wrote, the end token counted.
         dropped_turns: earlier turns of a chat that did not fit into the context; None where there can be none.
         timings_s: seconds by stage, for people who look for where the time goes.
     """
 
     text: str
+    image_id: str
     new_tokens: int
     finish_reason: FinishReason
-    image_id: str
     dropped_turns: int | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
 
@@ -56,15 +56,6 @@ class Prompt:
     answer_begins: str = ""
     dropped_turns: int | None = None
     continuations: tuple[Ids, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What the engine is asked about: text and picture, and the picture's digest in hexadecimal."""
-
-    prompt: Prompt
-    picture: ImageInput
-    image_id: str
 
 
 class Tasks:
@@ -116,23 +107,23 @@ class Tasks:
     ) -> list[ScoredCaption]:
         """At most `num_captions` different captions, best first; see `captions.scored_captions`."""
         deadline, options = self._deadline(), several(options, num_captions)
-        ready = await self._prepare(image, partial(self._caption_prompt, prefix, options), deadline)
+        prompt, picture, _ = await self._prepare(image, partial(self._caption_prompt, prefix, options), deadline)
 
         async def ask(options: DecodingOptions) -> tuple[Completion, ...]:
-            return (await self._generate(self._request(ready, options, deadline))).completions
+            return (await self._generate(self._request(prompt, picture, options, deadline))).completions
 
-        return await scored_captions(ask, partial(self._text, ready.prompt), options)
+        return await scored_captions(ask, partial(self._text, prompt), options)
 
     async def choose(
         self, image: Upload, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
     ) -> list[Choice]:
         """How likely each of `choices` is as the answer to the question, most probable first."""
         deadline, texts = self._deadline(), in_order(choices)
-        ready = await self._prepare(image, partial(self._choices_prompt, question, texts), deadline)
+        prompt, picture, _ = await self._prepare(image, partial(self._choices_prompt, question, texts), deadline)
         requests = []
-        for continuations in in_rounds(ready.prompt.continuations):
+        for continuations in in_rounds(prompt.continuations):
             options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
-            requests.append(self._request(ready, options, deadline, continuations))
+            requests.append(self._request(prompt, picture, options, deadline, continuations))
         finished = await together([self._generate(request) for request in requests])
         return rank(texts, [completion for each in finished for completion in each.completions], normalize)
 
@@ -225,23 +216,25 @@ class Tasks:
     ) -> Answer:
         arrived = time.monotonic()
         deadline = self._deadline() if deadline is None else deadline
-        ready = await self._prepare(image, make_prompt, deadline)
+        prompt, picture, image_id = await self._prepare(image, make_prompt, deadline)
         prepare_s = time.monotonic() - arrived
-        return self._answer(ready, await self._generate(self._request(ready, options, deadline)), prepare_s)
+        finished = await self._generate(self._request(prompt, picture, options, deadline))
+        return self._answer(prompt, image_id, finished, prepare_s)
 
     def _request(
-        self, ready: Prepared, options: DecodingOptions, deadline: float, continuations: tuple[Ids, ...] = ()
+        self,
+        prompt: Prompt,
+        picture: ImageInput,
+        options: DecodingOptions,
+        deadline: float,
+        continuations: tuple[Ids, ...] = (),
     ) -> Request:
-        return Request(
-            next(self._request_ids),
-            ready.picture,
-            tuple(ready.prompt.ids),
-            options,
-            deadline=deadline,
-            continuations=continuations,
-        )
+        ids = tuple(prompt.ids)
+        return Request(next(self._request_ids), picture, ids, options, deadline=deadline, continuations=continuations)
 
-    async def _prepare(self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float) -> Prepared:
+    async def _prepare(
+        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
+    ) -> tuple[Prompt, ImageInput, str]:
         """Decode and tokenise in a thread; what waits here counts with what waits in the engine."""
         if self._num_preparing + self._engine.stats().num_waiting >= self._settings.max_queue:
             raise Busy(f"{self._settings.max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
@@ -256,14 +249,16 @@ class Tasks:
         finally:
             self._num_preparing -= 1
 
-    def _prepare_now(self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float) -> Prepared:
+    def _prepare_now(
+        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
+    ) -> tuple[Prompt, ImageInput, str]:
         if time.monotonic() > deadline:
             raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
         with load_image(image.take(), self._settings.max_image_pixels, self._pixel_budget) as picture:
             pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
         key = hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest()
-        return Prepared(prompt, ImageInput(key, pixels), picture.sha256.hex())
+        return prompt, ImageInput(key, pixels), picture.sha256.hex()
 
     async def _generate(self, request: Request) -> Finished:
         """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""
@@ -283,17 +278,16 @@ class Tasks:
     def _text(self, prompt: Prompt, completion: Completion) -> str:
         return (prompt.answer_begins + self._loaded.decode_text(list(completion.ids))).strip()
 
-    def _answer(self, ready: Prepared, finished: Finished, prepare_s: float) -> Answer:
-        best, timings, prompt = finished.completions[0], finished.timings, ready.prompt
+    def _answer(self, prompt: Prompt, image_id: str, finished: Finished, prepare_s: float) -> Answer:
+        best, timings = finished.completions[0], finished.timings
         stages = {
             "prepare": prepare_s,
             "image": timings.image_s,
             "queue": timings.queue_s,
             "decode": timings.decode_s,
         }
-        return Answer(
-            self._text(prompt, best), len(best.ids), best.finish_reason, ready.image_id, prompt.dropped_turns, stages
-        )
+        text = self._text(prompt, best)
+        return Answer(text, image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
 
 
 def _settle(finished: asyncio.Future[Finished], event: Event) -> None:

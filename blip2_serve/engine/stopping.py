@@ -98,7 +98,8 @@ class GivenRows:
     def take(self, numbers: list[float]) -> list[Delta]:
         """Logs one step, k tokens and k log-probabilities; nothing of it streams."""
         num_rows = len(self._lengths)
-        self._sequence.record([int(number) for number in numbers[:num_rows]], numbers[num_rows:])
+        tokens, logprobs = numbers[:num_rows], numbers[num_rows : 2 * num_rows]
+        self._sequence.record([int(token) for token in tokens], logprobs)
         return []
 
 
