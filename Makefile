@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
-.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak clean
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing soak clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -76,6 +76,9 @@ soak: install
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.batching
+
+measure-choosing: install
+	$(BIN)/python -m benchmarks.choosing
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -10,13 +10,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from blip2_serve.api.access_log import AccessLog
+from blip2_serve.api.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, ShapeT, json_reply
+from blip2_serve.api.batch_fields import BatchFields
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
-from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
+from blip2_serve.api.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
 from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
 from blip2_serve.api.openapi import DescribedApi
+from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
@@ -91,6 +94,32 @@ class Blip2:
         answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
+    @bentoml.api(input_spec=CaptionsInput)
+    @answer_errors
+    async def captions(self, fields: CaptionsFields, request: Request) -> CaptionsAnswer:
+        """Caption a picture several times, and say what each caption is worth."""
+        options = fields.options(self._family)
+        made = self._tasks.captions(fields.img, fields.txt, fields.num_captions, options)
+        return self._json(CaptionsAnswer(captions=await while_connected(request, made)))
+
+    @bentoml.api(input_spec=ChooseInput)
+    @answer_errors
+    async def choose(self, fields: ChooseFields, request: Request) -> ChooseAnswer:
+        """Choose among given answers to a question about a picture."""
+        ranked = self._tasks.choose(fields.img, fields.txt, fields.choices, fields.normalize)
+        return self._json(ChooseAnswer(choices=await while_connected(request, ranked)))
+
+    @bentoml.api(input_spec=BatchInput)
+    @answer_errors
+    async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
+        """Caption many pictures, or ask about each of them."""
+        options = fields.options(self._family)
+        results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
+        return self._json(BatchAnswer.of(await while_connected(request, results)))
+
+    def _json(self, answer: ShapeT) -> ShapeT:
+        return json_reply(answer, {"X-Model": self._tasks.model_name})
+
     def _reply(self, answer: Answer) -> str:
         """Plain text, with what else there is to say in headers.
 
@@ -123,8 +152,12 @@ def _max_request_bytes() -> int:
     return Settings.from_env().max_request_bytes
 
 
+def _max_batch_bytes() -> int:
+    return Settings.from_env().max_batch_bytes
+
+
 # The first is the outermost.
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]

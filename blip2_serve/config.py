@@ -38,6 +38,7 @@ class Settings(BaseModel):
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
+    max_batch_bytes: int = Field(200_000_000, ge=1024, description="a whole number of bytes, at least 1024")
     max_rows: int | None = Field(
         None, ge=MAX_NUM_BEAMS, le=4096, description=f"a whole number of rows, {MAX_NUM_BEAMS} to 4096"
     )

@@ -1,4 +1,4 @@
-"""What the product does, in a few verbs and plain values: caption, answer, chat."""
+"""What the product does, in a few verbs and plain values: caption, answer, chat, captions, choose, batch."""
 
 import asyncio
 import hashlib
@@ -9,17 +9,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from PIL import Image
 
+from blip2_serve.batches import answer_each, places, together
+from blip2_serve.captions import ScoredCaption, scored_captions, several
+from blip2_serve.choices import Choice, Ids, Normalize, encode_choice, in_order, in_rounds, rank
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.build import build_engine
-from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Request
-from blip2_serve.errors import Busy, DeadlineExceeded, PromptTooLong
+from blip2_serve.engine.request import Completion, Event, Failed, Finished, ImageInput, Request
+from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, ImageTooLarge, PromptTooLong
 from blip2_serve.images import PixelBudget, Upload, load_image, squash
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.options import DecodingOptions, FinishReason
+from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions, FinishReason
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
+
+BatchTask = Literal["caption", "vqa"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,14 @@ class Answer:
 
     Attributes:
         text: stripped; never repeats a question.
+        image_id: SHA-256 of the uploaded bytes, in hexadecimal.
         new_tokens: tokens that the model wrote, the end token counted.
         dropped_turns: earlier turns of a chat that did not fit into the context; None where there can be none.
         timings_s: seconds by stage, for people who look for where the time goes.
     """
 
     text: str
+    image_id: str
     new_tokens: int
     finish_reason: FinishReason
     dropped_turns: int | None = None
@@ -42,11 +50,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text for the model, and how its answer begins (a caption's prefix, else "")."""
+    """Text for the model, and how its answer begins (a caption's prefix, else ""), or the answers that are given."""
 
     ids: list[int]
     answer_begins: str = ""
     dropped_turns: int | None = None
+    continuations: tuple[Ids, ...] = ()
 
 
 class Tasks:
@@ -59,6 +68,7 @@ class Tasks:
         self._pixel_budget = PixelBudget()
         self._request_ids = itertools.count()
         self._num_preparing = 0
+        self._batch_places = places(settings.max_queue)
         self._engine = build_engine(loaded, settings)
         self._engine.start()
 
@@ -72,14 +82,18 @@ class Tasks:
         """What the outside may know the model by."""
         return self._loaded.name
 
-    async def caption(self, image: Upload, prefix: str | None, options: DecodingOptions) -> Answer:
+    async def caption(
+        self, image: Upload, prefix: str | None, options: DecodingOptions, deadline: float | None = None
+    ) -> Answer:
         """A caption; with `prefix`, the caption that begins with it (a Flan-T5 gives what it generates)."""
-        return await self._run(image, partial(self._caption_prompt, prefix, options), options)
+        return await self._run(image, partial(self._caption_prompt, prefix, options), options, deadline)
 
-    async def answer(self, image: Upload, question: str | None, options: DecodingOptions) -> Answer:
+    async def answer(
+        self, image: Upload, question: str | None, options: DecodingOptions, deadline: float | None = None
+    ) -> Answer:
         """The answer to one question."""
         prompt = vqa_prompt(question or DEFAULT_QUESTION, self._loaded.family)
-        return await self._run(image, partial(self._question_prompt, prompt, options), options)
+        return await self._run(image, partial(self._question_prompt, prompt, options), options, deadline)
 
     async def chat(
         self, image: Upload, question: str | None, turns: Sequence[Turn], options: DecodingOptions
@@ -87,6 +101,51 @@ class Tasks:
         """The answer to a question after earlier turns; the oldest are dropped where the context is full."""
         make_prompt = partial(self._chat_prompt, question or DEFAULT_QUESTION, turns, options)
         return await self._run(image, make_prompt, options)
+
+    async def captions(
+        self, image: Upload, prefix: str | None, num_captions: int, options: DecodingOptions
+    ) -> list[ScoredCaption]:
+        """At most `num_captions` different captions, best first; see `captions.scored_captions`."""
+        deadline, options = self._deadline(), several(options, num_captions)
+        prompt, picture, _ = await self._prepare(image, partial(self._caption_prompt, prefix, options), deadline)
+
+        async def ask(options: DecodingOptions) -> tuple[Completion, ...]:
+            return (await self._generate(self._request(prompt, picture, options, deadline))).completions
+
+        return await scored_captions(ask, partial(self._text, prompt), options)
+
+    async def choose(
+        self, image: Upload, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
+    ) -> list[Choice]:
+        """How likely each of `choices` is as the answer to the question, most probable first."""
+        deadline, texts = self._deadline(), in_order(choices)
+        prompt, picture, _ = await self._prepare(image, partial(self._choices_prompt, question, texts), deadline)
+        requests = []
+        for continuations in in_rounds(prompt.continuations):
+            options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
+            requests.append(self._request(prompt, picture, options, deadline, continuations))
+        finished = await together([self._generate(request) for request in requests])
+        return rank(texts, [completion for each in finished for completion in each.completions], normalize)
+
+    async def batch(
+        self,
+        images: Sequence[Upload | Blip2Error],
+        texts: Sequence[str | None],
+        task: BatchTask,
+        options: DecodingOptions,
+    ) -> list[Answer | Blip2Error]:
+        """A caption or an answer for each picture with its text, or what is wrong with that picture."""
+        deadline = self._deadline()
+        verb = {"caption": self.caption, "vqa": self.answer}[task]
+
+        async def ask(pair: tuple[Upload | Blip2Error, str | None]) -> Answer:
+            image, text = pair
+            if isinstance(image, Blip2Error):
+                raise image
+            self._check_bytes(image)
+            return await verb(image, text, options, deadline)
+
+        return await answer_each(list(zip(images, texts, strict=True)), ask, self._batch_places)
 
     async def warm_up(self) -> None:
         """Caption a grey picture greedily and with beams: the first caller must not pay for lazy initialisation."""
@@ -113,13 +172,24 @@ class Tasks:
         text, dropped = fit_chat(turns, question, lambda prompt: len(self._loaded.encode_text(prompt)) <= room)
         return Prompt(self._encode(text, options), dropped_turns=dropped)
 
-    def _encode(self, text: str, options: DecodingOptions) -> list[int]:
+    def _choices_prompt(self, question: str | None, texts: Sequence[str]) -> Prompt:
+        continuations = tuple(encode_choice(self._loaded, text) for text in texts)
+        longest = max(map(len, continuations))
+        if longest > MAX_NEW_TOKENS:
+            raise PromptTooLong(
+                f"The longest choice takes {longest} tokens, more than {MAX_NEW_TOKENS}: shorten it.", param="choices"
+            )
+        prompt = vqa_prompt(question or DEFAULT_QUESTION, self._loaded.family)
+        ids = self._encode(prompt, DecodingOptions(max_new_tokens=longest), "the choices")
+        return Prompt(ids, continuations=continuations)
+
+    def _encode(self, text: str, options: DecodingOptions, or_else: str = "ask for fewer max_new_tokens") -> list[int]:
         ids = self._loaded.encode_text(text)
         room = self._room(options)
         if len(ids) > room:
             raise PromptTooLong(
                 f"The text takes {len(ids)} tokens and {room} are left of the context of"
-                f" {self._loaded.max_context_tokens}: shorten txt or ask for fewer max_new_tokens.",
+                f" {self._loaded.max_context_tokens}: shorten txt or {or_else}.",
                 param="txt",
             )
         return ids
@@ -128,17 +198,43 @@ class Tasks:
         """Tokens that the context leaves for the prompt."""
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - options.max_new_tokens
 
-    async def _run(self, image: Upload, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
+    def _deadline(self) -> float:
+        """When a request that arrives now must have been answered, as `time.monotonic()` tells it."""
+        return time.monotonic() + self._settings.deadline_s
+
+    def _check_bytes(self, image: Upload) -> None:
+        """What a picture that is sent alone may not exceed, one in a batch may not either."""
+        most = self._settings.max_request_bytes
+        if image.num_bytes > most:
+            raise ImageTooLarge(
+                f"The picture has {image.num_bytes} bytes, more than the {most} that are taken: send a smaller one.",
+                param="img",
+            )
+
+    async def _run(
+        self, image: Upload, make_prompt: Callable[[], Prompt], options: DecodingOptions, deadline: float | None = None
+    ) -> Answer:
         arrived = time.monotonic()
-        deadline = arrived + self._settings.deadline_s
-        prompt, picture = await self._prepare(image, make_prompt, deadline)
+        deadline = self._deadline() if deadline is None else deadline
+        prompt, picture, image_id = await self._prepare(image, make_prompt, deadline)
         prepare_s = time.monotonic() - arrived
-        request = Request(next(self._request_ids), picture, tuple(prompt.ids), options, deadline=deadline)
-        return self._answer(prompt, await self._generate(request), prepare_s)
+        finished = await self._generate(self._request(prompt, picture, options, deadline))
+        return self._answer(prompt, image_id, finished, prepare_s)
+
+    def _request(
+        self,
+        prompt: Prompt,
+        picture: ImageInput,
+        options: DecodingOptions,
+        deadline: float,
+        continuations: tuple[Ids, ...] = (),
+    ) -> Request:
+        ids = tuple(prompt.ids)
+        return Request(next(self._request_ids), picture, ids, options, deadline=deadline, continuations=continuations)
 
     async def _prepare(
         self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
-    ) -> tuple[Prompt, ImageInput]:
+    ) -> tuple[Prompt, ImageInput, str]:
         """Decode and tokenise in a thread; what waits here counts with what waits in the engine."""
         if self._num_preparing + self._engine.stats().num_waiting >= self._settings.max_queue:
             raise Busy(f"{self._settings.max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
@@ -155,13 +251,14 @@ class Tasks:
 
     def _prepare_now(
         self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
-    ) -> tuple[Prompt, ImageInput]:
+    ) -> tuple[Prompt, ImageInput, str]:
         if time.monotonic() > deadline:
             raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
         with load_image(image.take(), self._settings.max_image_pixels, self._pixel_budget) as picture:
             pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
-        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest(), pixels)
+        key = hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest()
+        return prompt, ImageInput(key, pixels), picture.sha256.hex()
 
     async def _generate(self, request: Request) -> Finished:
         """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""
@@ -178,16 +275,19 @@ class Tasks:
             self._engine.cancel(request.request_id)
             raise
 
-    def _answer(self, prompt: Prompt, finished: Finished, prepare_s: float) -> Answer:
+    def _text(self, prompt: Prompt, completion: Completion) -> str:
+        return (prompt.answer_begins + self._loaded.decode_text(list(completion.ids))).strip()
+
+    def _answer(self, prompt: Prompt, image_id: str, finished: Finished, prepare_s: float) -> Answer:
         best, timings = finished.completions[0], finished.timings
-        text = prompt.answer_begins + self._loaded.decode_text(list(best.ids))
         stages = {
             "prepare": prepare_s,
             "image": timings.image_s,
             "queue": timings.queue_s,
             "decode": timings.decode_s,
         }
-        return Answer(text.strip(), len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
+        text = self._text(prompt, best)
+        return Answer(text, image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
 
 
 def _settle(finished: asyncio.Future[Finished], event: Event) -> None:

@@ -16,7 +16,7 @@ LAYERS = [
     {"images", "prompts"},
     {"model"},
     {"engine"},
-    {"tasks"},
+    {"tasks", "captions", "choices", "batches"},
     {"api", "ui", "jobs"},
 ]
 ALLOWED = {

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -26,6 +27,8 @@ _DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # More than any endpoint has, so that a repeated or unknown field is named and not just counted.
 _MAX_FIELDS = 32
+# More than any list may hold, for endpoints that take one as a repeated field.
+_MAX_REPEATED_FIELDS = 128
 # No text is that long; parsing what is longer would hold up everybody.
 _MAX_TEXT_CHARACTERS = 2**20
 # A picture in base64 has a few per cent of escapes in a form and one comma in JSON; parsing costs time for each.
@@ -35,10 +38,12 @@ _SMALL_BODY = 65_536  # bytes that are parsed faster than a thread is woken
 UPLOAD_TIMEOUT_S = 300.0
 
 
-async def read_body(request: Request) -> dict[str, object]:
+async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) -> dict[str, object]:
     """The fields of a request by name: `img` as an `Upload`, the others as they came (text, or JSON values).
 
-    How many bytes there may be is `limits.BodyLimit`'s business. The body is not kept by `request`.
+    A form may repeat the fields `repeatable`, which makes lists of them. `imgs` becomes a list of `Upload`s, with an
+    error in place of each that is none. How many bytes there may be is `limits.BodyLimit`'s business. The body is not
+    kept by `request`.
 
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
@@ -55,33 +60,40 @@ async def read_body(request: Request) -> dict[str, object]:
         )
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            return await read(request, options)
+            return await read(request, options, repeatable)
     except ClientDisconnect:
         raise InvalidField("The upload ended before its end: send it again.") from None
     except TimeoutError:
         raise DeadlineExceeded(f"The upload took longer than {UPLOAD_TIMEOUT_S:g} s: send fewer bytes.") from None
 
 
-async def _read_multipart(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
+async def _read_multipart(
+    request: Request, options: dict[bytes, bytes], repeatable: frozenset[str]
+) -> dict[str, object]:
     try:
-        form = await _multipart_parser(request, options).parse()
+        form = await _multipart_parser(request, options, _max_fields(repeatable)).parse()
     except (MultiPartException, FormParserError, UnicodeError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise InvalidField(f"The multipart form cannot be read ({reason}): check its boundary.") from None
     try:
-        return _form_values([(name, await _part_value(name, part)) for name, part in form.multi_items()])
+        pairs = [(name, await _part_value(name, part)) for name, part in form.multi_items()]
+        return _form_values(pairs, repeatable)
     finally:
         await form.close()
 
 
-def _multipart_parser(request: Request, options: dict[bytes, bytes]) -> MultiPartParser:
+def _max_fields(repeatable: frozenset[str]) -> int:
+    return _MAX_FIELDS + _MAX_REPEATED_FIELDS * len(repeatable)
+
+
+def _multipart_parser(request: Request, options: dict[bytes, bytes], max_fields: int) -> MultiPartParser:
     """A parser that decodes names and text as UTF-8 only: the sender's charset could be one that takes hours."""
     boundary = options.get(b"boundary", b"").decode("latin-1")
     parser = MultiPartParser(
         Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'} if boundary else {"content-type": ""}),
         request.stream(),
-        max_files=_MAX_FIELDS,
-        max_fields=_MAX_FIELDS,
+        max_files=max_fields,
+        max_fields=max_fields,
         max_part_size=sys.maxsize,
     )
     parser.spool_max_size = sys.maxsize  # bodies fit in memory: never spill to a disk that may be read-only
@@ -89,7 +101,7 @@ def _multipart_parser(request: Request, options: dict[bytes, bytes]) -> MultiPar
 
 
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
-    if name == "img":
+    if name in ("img", "imgs"):
         return part if isinstance(part, str) else await part.read()
     return _unquoted(part if isinstance(part, str) else await _text_of_file(name, part))
 
@@ -104,11 +116,13 @@ async def _text_of_file(name: str, part: UploadFile) -> str:
         raise InvalidField(f"{name[:64]} is no UTF-8: send it as a text field.", param=name[:64]) from None
 
 
-async def _read_urlencoded(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
-    return await _parse(_urlencoded_values, request)
+async def _read_urlencoded(
+    request: Request, options: dict[bytes, bytes], repeatable: frozenset[str]
+) -> dict[str, object]:
+    return await _parse(partial(_urlencoded_values, repeatable=repeatable), request)
 
 
-async def _read_json(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
+async def _read_json(request: Request, options: dict[bytes, bytes], repeatable: frozenset[str]) -> dict[str, object]:
     return await _parse(_json_values, request)
 
 
@@ -124,20 +138,29 @@ async def _parse(parse: Callable[[bytes], dict[str, object]], request: Request) 
     return parse(body) if len(body) < _SMALL_BODY else await asyncio.to_thread(parse, body)
 
 
-def _urlencoded_values(body: bytes) -> dict[str, object]:
+def _urlencoded_values(body: bytes, repeatable: frozenset[str]) -> dict[str, object]:
     if body.count(b"%") > _MAX_ESCAPES:
         raise InvalidField("The form has too many escapes: send the picture as multipart/form-data.")
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=_MAX_FIELDS)
+        pairs = parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            max_num_fields=_max_fields(repeatable),
+        )
     except ValueError:
         raise InvalidField("The form cannot be read: send name=value pairs in UTF-8, joined by &.") from None
-    return _form_values(pairs)
+    return _form_values(pairs, repeatable)
 
 
-def _form_values(pairs: Sequence[tuple[str, bytes | str | None]]) -> dict[str, object]:
-    """An empty text means "not given": that is how a browser sends a field nobody filled in."""
-    _check_names(pairs)
+def _form_values(pairs: Sequence[tuple[str, bytes | str | None]], repeatable: frozenset[str]) -> dict[str, object]:
+    """An empty text means "not given": that is how a browser sends a field nobody filled in; among others it counts."""
+    _check_names([pair for pair in pairs if pair[0] not in repeatable])
     given: dict[str, object] = {name: value for name, value in pairs if value is not None and value != ""}
+    for name in repeatable:
+        values = [value or "" for each, value in pairs if each == name]
+        if len(values) > 1:
+            given[name] = values
     return _with_image(given)
 
 
@@ -191,7 +214,17 @@ def _with_image(values: dict[str, object]) -> dict[str, object]:
     if "img" in values:
         img = values["img"]
         values["img"] = Upload(img if isinstance(img, bytes) else decode_inline_image(img))
+    if "imgs" in values:
+        imgs = [values["imgs"]] if isinstance(values["imgs"], bytes | str) else values["imgs"]
+        values["imgs"] = [_upload_or_error(img) for img in imgs] if isinstance(imgs, list) else imgs
     return values
+
+
+def _upload_or_error(img: object) -> Upload | RequestError:
+    try:
+        return Upload(img if isinstance(img, bytes) else decode_inline_image(img))
+    except InvalidImage as error:
+        return error
 
 
 def decode_inline_image(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""The fields of the three endpoints: types, bounds and defaults, each stated once.
+"""The fields that endpoints share, and those of /generate, /vqa and /chat: types, bounds, defaults, each stated once.
 
 Everything is optional but the picture. `None` means "not given", so that a default can depend on the endpoint,
 the family or another option.
@@ -6,7 +6,7 @@ the family or another option.
 
 import dataclasses
 import json
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -20,13 +20,28 @@ MAX_TEXT_CHARACTERS = 32_768
 MAX_TURNS = 256
 
 
-class ImageFields(BaseModel):
-    """A picture, a text and how to decode; the base of all three."""
+class Fields(BaseModel):
+    """The base of all: fields that are not known are refused; `repeatable` names may come several times in a form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    repeatable: ClassVar[frozenset[str]] = frozenset()
+
+
+class PictureFields(Fields):
+    """A picture and a text."""
 
     img: Upload = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
+
+    @field_validator("txt")
+    @classmethod
+    def _txt_is_text(cls, txt: str | None) -> str | None:
+        return None if not txt else whole_characters(txt)
+
+
+class DecodingFields(Fields):
+    """How to decode."""
+
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
     )
@@ -52,11 +67,6 @@ class ImageFields(BaseModel):
         None, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; default 0, off"
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
-
-    @field_validator("txt")
-    @classmethod
-    def _txt_is_text(cls, txt: str | None) -> str | None:
-        return None if not txt else _whole_characters(txt)
 
     def options(self, family: Family) -> DecodingOptions:
         """The decoding options, with the endpoint's defaults where the request is silent.
@@ -85,6 +95,10 @@ class ImageFields(BaseModel):
     def defaults(family: Family) -> dict[str, Any]:
         """Where this endpoint differs from `DecodingOptions`' own defaults."""
         return {}
+
+
+class ImageFields(DecodingFields, PictureFields):
+    """A picture, a text and how to decode."""
 
 
 class CaptionFields(ImageFields):
@@ -129,11 +143,11 @@ class ChatFields(ImageFields):
         for question, answer in context or []:
             if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
                 raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
-            _whole_characters(question + answer)
+            whole_characters(question + answer)
         return context
 
 
-FieldsT = TypeVar("FieldsT", bound=ImageFields)
+FieldsT = TypeVar("FieldsT", bound=Fields)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
@@ -148,20 +162,21 @@ def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
         raise _first_error(error, model) from None
 
 
-def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidField:
+def _first_error(error: ValidationError, model: type[Fields]) -> InvalidField:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else ""
     shown = name if len(name) <= 64 else f"{name[:64]}..."
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
-    if problem["loc"] == ("img",) and problem["type"] == "missing":
-        return InvalidField("img is missing: send a picture in the field img.", param="img")
+    if problem["type"] == "missing" and name in ("img", "imgs"):
+        return InvalidField(f"{name} is missing: send a picture in the field {name}.", param=name)
     place = ".".join(str(step) for step in problem["loc"])
     return InvalidField(f"{place}: {problem['msg']}.", param=shown)
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
+    """`text`; raises ValueError where it cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

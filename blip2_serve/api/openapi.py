@@ -49,7 +49,7 @@ def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
     """`spec` with the fields as a form takes them; changes it in place.
 
     Swagger's "Try it out" would fill in and send `default: null`, and send every field whose encoding is JSON as a
-    file; of ours only lists are JSON.
+    file; of ours only lists are JSON, but those of files.
     """
     for item in spec["paths"].values():
         for body in item.get("post", {}).get("requestBody", {}).get("content", {}).values():
@@ -62,7 +62,7 @@ def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_list(field: dict[str, Any]) -> bool:
-    return field.get("type") == "array"
+    return field.get("type") == "array" and field.get("items", {}).get("format") != "binary"
 
 
 def describe_errors(spec: dict[str, Any]) -> dict[str, Any]:

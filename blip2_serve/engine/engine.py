@@ -19,7 +19,7 @@ from blip2_serve.engine.request import Event, Failed, Finished, Request, Stats, 
 from blip2_serve.engine.runner import EncodeImages, Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import Sequence
-from blip2_serve.engine.stopping import BeamRows, Decode, IndependentRows
+from blip2_serve.engine.stopping import BeamRows, Decode, GivenRows, IndependentRows
 from blip2_serve.engine.vision_batcher import VisionBatcher
 from blip2_serve.engine.watchdog import Watchdog
 from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure
@@ -27,6 +27,7 @@ from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, E
 log = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
+Rows = IndependentRows | GivenRows | BeamRows
 IDLE_S = 1.0
 STOP_TIMEOUT_S = 10.0
 
@@ -65,7 +66,7 @@ class Engine:
 
         self._sequences: dict[int, Sequence] = {}
         self._image_rows: dict[Sequence, torch.Tensor] = {}
-        self._running: dict[Sequence, IndependentRows | BeamRows] = {}
+        self._running: dict[Sequence, Rows] = {}
         self._num_steps = self._num_row_steps = self._num_images = 0
 
         self._lock = threading.Lock()
@@ -273,8 +274,10 @@ class Engine:
 
     # ---- helpers of both
 
-    def _rows_of(self, sequence: Sequence) -> IndependentRows | BeamRows:
+    def _rows_of(self, sequence: Sequence) -> Rows:
         ends = self._runner.ends.ids
+        if sequence.request.continuations:
+            return GivenRows(sequence)
         if sequence.shape.beams:
             return BeamRows(sequence, ends, self._backend.vocab_size)
         return IndependentRows(sequence, ends, self._decode_ids)

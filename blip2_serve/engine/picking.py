@@ -1,7 +1,8 @@
 """Logits to tokens: for every row, which row it continues and what it says next.
 
-Greedy and sampled rows continue themselves; beams may continue each other (beams.py). Everything of one step is
-decided in a few tensor operations, and leaves the device in one copy (`Picked.packed`).
+Greedy and sampled rows continue themselves, as do rows whose text is given and only scored; beams may continue each
+other (beams.py). Everything of one step is decided in a few tensor operations, and leaves the device in one copy
+(`Picked.packed`).
 """
 
 from dataclasses import dataclass
@@ -60,6 +61,9 @@ def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     sampled = [index for index, sequence in enumerate(sequences) if sequence.options.do_sample]
     if sampled:
         tokens[sampled] = _sample(scores[sampled], [sequences[index] for index in sampled])
+    given = [index for index, sequence in enumerate(sequences) if sequence.request.continuations]
+    if given:
+        tokens[given] = torch.tensor([sequences[index].given_tokens() for index in given]).to(tokens.device)
     logprobs = logits.gather(2, tokens[:, :, None]).squeeze(2) - logits.logsumexp(dim=2)
     return Picked(span, _pack(tokens, logprobs), tokens, _said(span, tokens))
 

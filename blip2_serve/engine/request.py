@@ -24,9 +24,10 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing to generate.
+    """One thing to generate, or `continuations` of the prompt to score, each in a row of its own.
 
     `prompt_ids` are the text ids after the image tokens: with BOS for OPT, with `</s>` for T5, never empty.
+    `continuations` are ids of texts, end token included where it is to count, none longer than max_new_tokens.
     `stop` are strings that end the text (not offered with beams), `deadline` is a `time.monotonic()` instant.
     Raises InvalidField for combinations that no backend decodes.
     """
@@ -38,6 +39,7 @@ class Request:
     stop: tuple[str, ...] = ()
     stream: bool = False
     deadline: float | None = None
+    continuations: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         options = self.options
@@ -50,6 +52,10 @@ class Request:
             raise InvalidField(
                 "num_return_sequences needs do_sample or at least as many num_beams", param="num_return_sequences"
             )
+        if self.continuations and (self.uses_beams or options.do_sample or self.stop or self.stream):
+            raise InvalidField("continuations are scored as they are: without num_beams, do_sample, stop and stream")
+        if not all(0 < len(ids) <= options.max_new_tokens for ids in self.continuations):
+            raise InvalidField(f"a continuation has 1 to max_new_tokens, {options.max_new_tokens}, tokens")
         if not self.prompt_ids:
             raise InvalidField("the prompt has no tokens: OPT's begins with BOS, T5's ends with </s>")
 
@@ -59,7 +65,9 @@ class Request:
 
     @property
     def num_rows(self) -> int:
-        """Rows that decode side by side: beams, samples, or the one row of greedy search."""
+        """Rows that decode side by side: continuations, beams, samples, or the one row of greedy search."""
+        if self.continuations:
+            return len(self.continuations)
         if self.uses_beams:
             return self.options.num_beams
         return self.options.num_return_sequences if self.options.do_sample else 1
@@ -104,7 +112,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer, best completion first."""
+    """The answer, best completion first; of given continuations in their own order."""
 
     request_id: int
     completions: tuple[Completion, ...]

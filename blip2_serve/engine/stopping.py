@@ -79,6 +79,30 @@ class IndependentRows:
         return piece
 
 
+class GivenRows:
+    """Rows of given continuations: each ends with its last token, whatever that is."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self._lengths = [len(ids) for ids in sequence.request.continuations]
+
+    @property
+    def done(self) -> bool:
+        return self._sequence.num_steps >= max(self._lengths)
+
+    def completions(self) -> tuple[Completion, ...]:
+        """The continuations with their log-probabilities, in the order of the request."""
+        paths = (self._sequence.path(row, length) for row, length in enumerate(self._lengths))
+        return tuple(completion(ids, logprobs, "stop") for ids, logprobs in paths)
+
+    def take(self, numbers: list[float]) -> list[Delta]:
+        """Logs one step, k tokens and k log-probabilities; nothing of it streams."""
+        num_rows = len(self._lengths)
+        tokens, logprobs = numbers[:num_rows], numbers[num_rows : 2 * num_rows]
+        self._sequence.record([int(token) for token in tokens], logprobs)
+        return []
+
+
 class BeamRows:
     """The beams of one request: they end together, when the search says so."""
 

@@ -13,7 +13,9 @@ from blip2_serve.errors import InvalidField, InvalidImage, UnsupportedBody
 from blip2_serve.images import Upload
 
 
-def read(content_type: str, body: bytes, *, cut: bool = False) -> dict[str, object]:
+def read(
+    content_type: str, body: bytes, *, cut: bool = False, repeatable: frozenset[str] = frozenset()
+) -> dict[str, object]:
     """Parse a body that arrives in small chunks; `cut` loses the connection half way."""
     step = 7 if len(body) < 10_000 else 65_536
     chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
@@ -24,7 +26,7 @@ def read(content_type: str, body: bytes, *, cut: bool = False) -> dict[str, obje
         return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
-    values = asyncio.run(read_body(Request(scope, receive)))
+    values = asyncio.run(read_body(Request(scope, receive), repeatable))
     return {name: value.take() if isinstance(value, Upload) else value for name, value in values.items()}
 
 
