@@ -27,7 +27,8 @@ class Request:
     """One thing to generate.
 
     `prompt_ids` are the text ids after the image tokens: with BOS for OPT, with `</s>` for T5, never empty.
-    `stop` are strings that end the text (not offered with beams), `deadline` is a `time.monotonic()` instant.
+    `stop` are strings that end the text, `top_logprobs` is how many of the likeliest tokens are told beside each that
+    is chosen (neither is offered with beams), `deadline` is a `time.monotonic()` instant.
     Raises InvalidField for combinations that no backend decodes.
     """
 
@@ -38,13 +39,14 @@ class Request:
     stop: tuple[str, ...] = ()
     stream: bool = False
     deadline: float | None = None
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         options = self.options
         if options.do_sample and options.num_beams > 1:
             raise InvalidField("do_sample needs num_beams=1: beams are not sampled", param="num_beams")
-        if self.uses_beams and (self.stop or self.stream):
-            field = "stop" if self.stop else "stream"
+        if self.uses_beams and (self.stop or self.stream or self.top_logprobs):
+            field = "stop" if self.stop else "stream" if self.stream else "top_logprobs"
             raise InvalidField(f"{field} needs num_beams=1: beams are ranked when all are done", param=field)
         if options.num_return_sequences > max(self.num_rows, 1):
             raise InvalidField(
@@ -66,14 +68,26 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Likely:
+    """A token that could have been chosen, and the log-softmax of its raw logit."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """A token of a streaming request; `text` is what it adds, never half a character, perhaps nothing."""
+    """A token of a streaming request; `text` is what it adds, never half a character, perhaps nothing.
+
+    `likely` are the `top_logprobs` likeliest tokens of its place, the likeliest first.
+    """
 
     request_id: int
     row: int
     token_id: int
     logprob: float
     text: str
+    likely: tuple[Likely, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,8 @@ class Completion:
 
     `ids` are the new tokens, the end token included. `logprobs` belong to them one by one: log-softmax of the raw
     logits. `score` is their mean; `beam_score` the hypothesis's own score (None without beams). `text` is cut
-    before the stop string, and None unless the request streams or has stop strings.
+    before the stop string, and None unless the request streams or has stop strings. `likely` are, for each of `ids`,
+    the `top_logprobs` likeliest tokens of its place; empty where none were asked for.
     """
 
     ids: tuple[int, ...]
@@ -91,6 +106,7 @@ class Completion:
     beam_score: float | None
     finish_reason: FinishReason
     text: str | None = None
+    likely: tuple[tuple[Likely, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
