@@ -22,8 +22,8 @@ class Picked:
 
     packed (n, width) float64 is what the host wants to know; ids and float32 numbers are exact in it. Its columns
     are k tokens and k log-probabilities. For beams follow k parents, done, then the finished hypotheses' k scores,
-    codes and end log-probabilities; for other rows, where a sequence of the span asks for likely tokens, k times their ids
-    and k times their log-probabilities, best first, as many as the most that one of them asks for.
+    codes and end log-probabilities; for other rows, where a sequence of the span asks for likely tokens, k times
+    their ids and k times their log-probabilities, best first, as many as the most that one of them asks for.
     """
 
     span: Span
