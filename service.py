@@ -16,6 +16,8 @@ from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
 from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
 from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
+from blip2_serve.api.openai_app import PATHS as OPENAI_PATHS
+from blip2_serve.api.openai_app import openai_app
 from blip2_serve.api.openapi import DescribedApi
 from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
@@ -26,6 +28,11 @@ from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.tasks import Answer, Tasks
 
 
+def _running_tasks() -> Tasks:
+    return cast(Tasks, bentoml.get_current_service().tasks)
+
+
+@bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
@@ -41,12 +48,12 @@ class Blip2:
         use_available_threads(settings)
         loaded = load_model(settings, locate_checkpoint(settings))
         self._family = loaded.family
-        self._tasks = Tasks(loaded, settings)
+        self.tasks = Tasks(loaded, settings)
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
         """Answer once before /readyz turns true."""
-        await self._tasks.warm_up()
+        await self.tasks.warm_up()
 
     @bentoml.on_deployment
     @staticmethod
@@ -60,33 +67,33 @@ class Blip2:
     @bentoml.on_shutdown
     def close(self) -> None:
         """End the engine's loop."""
-        self._tasks.close()
+        self.tasks.close()
 
     def __is_alive__(self) -> bool:
-        return self._tasks.is_alive
+        return self.tasks.is_alive
 
     def __is_ready__(self) -> bool:
-        return self._tasks.is_alive
+        return self.tasks.is_alive
 
     @bentoml.api(input_spec=CaptionInput)
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        answer = self._tasks.caption(fields.img, fields.txt, fields.options(self._family))
+        answer = self.tasks.caption(fields.img, fields.txt, fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=AnswerInput)
     @answer_errors
     async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self._tasks.answer(fields.img, fields.txt, fields.options(self._family))
+        answer = self.tasks.answer(fields.img, fields.txt, fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
+        answer = self.tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     def _reply(self, answer: Answer) -> str:
@@ -96,7 +103,7 @@ class Blip2:
         Response on as it is, and skips building a schema for every answer.
         """
         headers = {
-            "X-Model": self._tasks.model_name,
+            "X-Model": self.tasks.model_name,
             "X-New-Tokens": str(answer.new_tokens),
             "X-Finish-Reason": answer.finish_reason,
             "Server-Timing": ", ".join(
@@ -113,7 +120,10 @@ traffic.TimeoutMiddleware = Timeout
 instruments.RunnerTrafficMetricsMiddleware = partial(
     KnownPaths,
     metered=instruments.RunnerTrafficMetricsMiddleware,
-    paths=frozenset(method.route for method in Blip2.apis.values()),  # type: ignore[attr-defined]
+    paths=frozenset(
+        [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
+        + [f"/v1{path}" for path in OPENAI_PATHS]
+    ),
 )
 
 

@@ -56,7 +56,7 @@ class ImageFields(BaseModel):
     @field_validator("txt")
     @classmethod
     def _txt_is_text(cls, txt: str | None) -> str | None:
-        return None if not txt else _whole_characters(txt)
+        return None if not txt else whole_characters(txt)
 
     def options(self, family: Family) -> DecodingOptions:
         """The decoding options, with the endpoint's defaults where the request is silent.
@@ -129,11 +129,11 @@ class ChatFields(ImageFields):
         for question, answer in context or []:
             if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
                 raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
-            _whole_characters(question + answer)
+            whole_characters(question + answer)
         return context
 
 
-FieldsT = TypeVar("FieldsT", bound=ImageFields)
+FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
@@ -148,7 +148,7 @@ def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
         raise _first_error(error, model) from None
 
 
-def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidField:
+def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else ""
     shown = name if len(name) <= 64 else f"{name[:64]}..."
@@ -161,7 +161,8 @@ def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidFie
     return InvalidField(f"{place}: {problem['msg']}.", param=shown)
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
+    """`text`, or a ValueError where it holds a lone surrogate, which no tokenizer takes."""
     try:
         text.encode()
     except UnicodeEncodeError:
