@@ -11,7 +11,7 @@ from serving import serve
 
 pytestmark = pytest.mark.slow
 
-CLIENT = "openai@6.10.0"  # runs on Node 18, which is Debian 12's, as on later ones; from 7 on it asks for Node 22
+CLIENT = "openai@6.30.1"  # runs on Node 18, which is Debian 12's, as on later ones; from 7 on it asks for Node 22
 SCRIPT = Path(__file__).with_name("openai_client.mjs")
 
 
