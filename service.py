@@ -29,7 +29,7 @@ from blip2_serve.tasks import Answer, Tasks
 
 
 def _running_tasks() -> Tasks:
-    return cast(Tasks, bentoml.get_current_service().tasks)
+    return cast(Tasks, bentoml.get_current_service()._tasks)
 
 
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
@@ -48,12 +48,12 @@ class Blip2:
         use_available_threads(settings)
         loaded = load_model(settings, locate_checkpoint(settings))
         self._family = loaded.family
-        self.tasks = Tasks(loaded, settings)
+        self._tasks = Tasks(loaded, settings)
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
         """Answer once before /readyz turns true."""
-        await self.tasks.warm_up()
+        await self._tasks.warm_up()
 
     @bentoml.on_deployment
     @staticmethod
@@ -67,33 +67,33 @@ class Blip2:
     @bentoml.on_shutdown
     def close(self) -> None:
         """End the engine's loop."""
-        self.tasks.close()
+        self._tasks.close()
 
     def __is_alive__(self) -> bool:
-        return self.tasks.is_alive
+        return self._tasks.is_alive
 
     def __is_ready__(self) -> bool:
-        return self.tasks.is_alive
+        return self._tasks.is_alive
 
     @bentoml.api(input_spec=CaptionInput)
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        answer = self.tasks.caption(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.caption(fields.img, fields.txt, fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=AnswerInput)
     @answer_errors
     async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self.tasks.answer(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.answer(fields.img, fields.txt, fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        answer = self.tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
+        answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     def _reply(self, answer: Answer) -> str:
@@ -103,7 +103,7 @@ class Blip2:
         Response on as it is, and skips building a schema for every answer.
         """
         headers = {
-            "X-Model": self.tasks.model_name,
+            "X-Model": self._tasks.model_name,
             "X-New-Tokens": str(answer.new_tokens),
             "X-Finish-Reason": answer.finish_reason,
             "Server-Timing": ", ".join(
