@@ -18,6 +18,8 @@ from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
 from blip2_serve.api.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
 from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
+from blip2_serve.api.openai_app import PATHS as OPENAI_PATHS
+from blip2_serve.api.openai_app import openai_app
 from blip2_serve.api.openapi import DescribedApi
 from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.api.timeout import Timeout
@@ -29,6 +31,11 @@ from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.tasks import Answer, Tasks
 
 
+def _running_tasks() -> Tasks:
+    return cast(Tasks, bentoml.get_current_service()._tasks)
+
+
+@bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
@@ -144,7 +151,10 @@ traffic.TimeoutMiddleware = Timeout
 instruments.RunnerTrafficMetricsMiddleware = partial(
     KnownPaths,
     metered=instruments.RunnerTrafficMetricsMiddleware,
-    paths=frozenset(method.route for method in Blip2.apis.values()),  # type: ignore[attr-defined]
+    paths=frozenset(
+        [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
+        + [f"/v1{path}" for path in OPENAI_PATHS]
+    ),
 )
 
 

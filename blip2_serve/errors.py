@@ -2,7 +2,7 @@
 
 Blip2Error
   RequestError             the caller's fault; the message is safe to show
-    InvalidField 400   InvalidImage 400   PromptTooLong 400
+    InvalidField 400   InvalidImage 400   PromptTooLong 400   UnknownModel 404
     ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
   Busy 503                 the queue is full; carries retry_after_s
   DeadlineExceeded 504
@@ -64,6 +64,13 @@ class PromptTooLong(RequestError):
     """The question alone leaves no room in the model's context."""
 
     code = "prompt_too_long"
+
+
+class UnknownModel(RequestError):
+    """The request names a model that is not the one which is served; the code is OpenAI's."""
+
+    status = 404
+    code = "model_not_found"
 
 
 class ImageTooLarge(RequestError):

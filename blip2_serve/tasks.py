@@ -1,12 +1,13 @@
-"""What the product does, in a few verbs and plain values: caption, answer, chat, captions, choose, batch."""
+"""What the product does, in a few verbs and plain values: caption, answer, chat, captions, choose, batch, complete."""
 
 import asyncio
 import hashlib
 import io
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -16,16 +17,19 @@ from PIL import Image
 from blip2_serve.batches import answer_each, places, together
 from blip2_serve.captions import ScoredCaption, scored_captions, several
 from blip2_serve.choices import Choice, Ids, Normalize, encode_choice, in_order, in_rounds, rank
+from blip2_serve.completions import Ask, Completions, Piece, StrippedText, Wanted
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.build import build_engine
-from blip2_serve.engine.request import Completion, Event, Failed, Finished, ImageInput, Request
+from blip2_serve.engine.request import Completion, Delta, Event, Failed, Finished, ImageInput, Request
 from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, ImageTooLarge, PromptTooLong
 from blip2_serve.images import PixelBudget, Upload, load_image, squash
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions, FinishReason
-from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
+from blip2_serve.prompts import DEFAULT_QUESTION, Family, Turn, fit_chat, vqa_prompt
+from blip2_serve.transcript import Transcript
 
 BatchTask = Literal["caption", "vqa"]
+TEXT_ONLY = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,17 @@ class Prompt:
     continuations: tuple[Ids, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Prompt and picture, ready for the engine, the `time.monotonic()` they are due, and the seconds this took."""
+
+    prompt: Prompt
+    image: ImageInput
+    image_id: str
+    deadline: float
+    prepare_s: float
+
+
 class Tasks:
     """The verbs on one loaded model. Pictures are decoded in threads, the engine runs in its own."""
 
@@ -69,6 +84,7 @@ class Tasks:
         self._request_ids = itertools.count()
         self._num_preparing = 0
         self._batch_places = places(settings.max_queue)
+        self._transcript = Transcript(loaded)
         self._engine = build_engine(loaded, settings)
         self._engine.start()
 
@@ -82,48 +98,51 @@ class Tasks:
         """What the outside may know the model by."""
         return self._loaded.name
 
+    @property
+    def family(self) -> Family:
+        """Which language model answers: templates and some defaults differ."""
+        return self._loaded.family
+
     async def caption(
         self, image: Upload, prefix: str | None, options: DecodingOptions, deadline: float | None = None
     ) -> Answer:
         """A caption; with `prefix`, the caption that begins with it (a Flan-T5 gives what it generates)."""
-        return await self._run(image, partial(self._caption_prompt, prefix, options), options, deadline)
+        return await self._ask(image, Ask("prefix", prefix), options, deadline)
 
     async def answer(
         self, image: Upload, question: str | None, options: DecodingOptions, deadline: float | None = None
     ) -> Answer:
         """The answer to one question."""
-        prompt = vqa_prompt(question or DEFAULT_QUESTION, self._loaded.family)
-        return await self._run(image, partial(self._question_prompt, prompt, options), options, deadline)
+        return await self._ask(image, Ask("vqa", question), options, deadline)
 
     async def chat(
         self, image: Upload, question: str | None, turns: Sequence[Turn], options: DecodingOptions
     ) -> Answer:
         """The answer to a question after earlier turns; the oldest are dropped where the context is full."""
-        make_prompt = partial(self._chat_prompt, question or DEFAULT_QUESTION, turns, options)
-        return await self._run(image, make_prompt, options)
+        return await self._ask(image, Ask("chat", question, turns), options)
 
     async def captions(
         self, image: Upload, prefix: str | None, num_captions: int, options: DecodingOptions
     ) -> list[ScoredCaption]:
         """At most `num_captions` different captions, best first; see `captions.scored_captions`."""
-        deadline, options = self._deadline(), several(options, num_captions)
-        prompt, picture, _ = await self._prepare(image, partial(self._caption_prompt, prefix, options), deadline)
+        options = several(options, num_captions)
+        prepared = await self._prepare(image, partial(self._caption_prompt, prefix, options))
 
         async def ask(options: DecodingOptions) -> tuple[Completion, ...]:
-            return (await self._generate(self._request(prompt, picture, options, deadline))).completions
+            return (await self._generate(self._request(prepared, options))).completions
 
-        return await scored_captions(ask, partial(self._text, prompt), options)
+        return await scored_captions(ask, partial(self._transcript.text, prepared.prompt.answer_begins), options)
 
     async def choose(
         self, image: Upload, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
     ) -> list[Choice]:
         """How likely each of `choices` is as the answer to the question, most probable first."""
-        deadline, texts = self._deadline(), in_order(choices)
-        prompt, picture, _ = await self._prepare(image, partial(self._choices_prompt, question, texts), deadline)
+        texts = in_order(choices)
+        prepared = await self._prepare(image, partial(self._choices_prompt, question, texts))
         requests = []
-        for continuations in in_rounds(prompt.continuations):
+        for continuations in in_rounds(prepared.prompt.continuations):
             options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
-            requests.append(self._request(prompt, picture, options, deadline, continuations))
+            requests.append(self._request(prepared, options, continuations=continuations))
         finished = await together([self._generate(request) for request in requests])
         return rank(texts, [completion for each in finished for completion in each.completions], normalize)
 
@@ -147,6 +166,30 @@ class Tasks:
 
         return await answer_each(list(zip(images, texts, strict=True)), ask, self._batch_places)
 
+    async def complete(self, image: Upload, ask: Ask, options: DecodingOptions, wanted: Wanted) -> Completions:
+        """All `num_return_sequences` answers, with their tokens."""
+        prepared = await self._prepare(image, partial(self._prompt, ask, options))
+        return self._completions(prepared, await self._generate(self._request(prepared, options, wanted)))
+
+    async def stream(
+        self, image: Upload, ask: Ask, options: DecodingOptions, wanted: Wanted
+    ) -> AsyncGenerator[Piece | Completions, None]:
+        """The same as it grows: a `Piece` for every token, and at last what `complete` would have given.
+
+        The texts of the pieces join to the text of the completion. Who stops listening closes the generator, which
+        takes the request out of the engine.
+        """
+        prepared = await self._prepare(image, partial(self._prompt, ask, options))
+        request = self._request(prepared, options, wanted, stream=True)
+        texts = [StrippedText(prepared.prompt.answer_begins) for _ in range(request.num_rows)]
+        async with aclosing(self._events(request)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    yield self._completions(prepared, event)
+                else:
+                    text = texts[event.row].push(event.text)
+                    yield Piece(event.row, text, self._transcript.token(event))
+
     async def warm_up(self) -> None:
         """Caption a grey picture greedily and with beams: the first caller must not pay for lazy initialisation."""
         grey = io.BytesIO()
@@ -158,6 +201,13 @@ class Tasks:
         """Stop the engine; whoever still waits is told so."""
         self._picture_threads.shutdown(wait=False, cancel_futures=True)
         self._engine.stop()
+
+    def _prompt(self, ask: Ask, options: DecodingOptions) -> Prompt:
+        if ask.task == "chat":
+            return self._chat_prompt(ask.text or DEFAULT_QUESTION, ask.turns, options)
+        if ask.task == "vqa":
+            return self._question_prompt(vqa_prompt(ask.text or DEFAULT_QUESTION, self.family), options)
+        return self._caption_prompt(ask.text, options)
 
     def _caption_prompt(self, prefix: str | None, options: DecodingOptions) -> Prompt:
         ids = self._encode(prefix or self._loaded.caption_prompt, options)
@@ -211,43 +261,50 @@ class Tasks:
                 param="img",
             )
 
-    async def _run(
-        self, image: Upload, make_prompt: Callable[[], Prompt], options: DecodingOptions, deadline: float | None = None
-    ) -> Answer:
-        arrived = time.monotonic()
-        deadline = self._deadline() if deadline is None else deadline
-        prompt, picture, image_id = await self._prepare(image, make_prompt, deadline)
-        prepare_s = time.monotonic() - arrived
-        finished = await self._generate(self._request(prompt, picture, options, deadline))
-        return self._answer(prompt, image_id, finished, prepare_s)
+    async def _ask(self, image: Upload, ask: Ask, options: DecodingOptions, deadline: float | None = None) -> Answer:
+        prepared = await self._prepare(image, partial(self._prompt, ask, options), deadline)
+        return self._answer(prepared, await self._generate(self._request(prepared, options)))
 
     def _request(
         self,
-        prompt: Prompt,
-        picture: ImageInput,
+        prepared: Prepared,
         options: DecodingOptions,
-        deadline: float,
+        wanted: Wanted = TEXT_ONLY,
+        *,
+        stream: bool = False,
         continuations: tuple[Ids, ...] = (),
     ) -> Request:
-        ids = tuple(prompt.ids)
-        return Request(next(self._request_ids), picture, ids, options, deadline=deadline, continuations=continuations)
+        return Request(
+            next(self._request_ids),
+            prepared.image,
+            tuple(prepared.prompt.ids),
+            options,
+            stop=wanted.stop,
+            stream=stream,
+            deadline=prepared.deadline,
+            top_logprobs=wanted.top_logprobs,
+            continuations=continuations,
+        )
 
     async def _prepare(
-        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
-    ) -> tuple[Prompt, ImageInput, str]:
+        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float | None = None
+    ) -> Prepared:
         """Decode and tokenise in a thread; what waits here counts with what waits in the engine."""
+        arrived = time.monotonic()
+        deadline = self._deadline() if deadline is None else deadline
         if self._num_preparing + self._engine.stats().num_waiting >= self._settings.max_queue:
             raise Busy(f"{self._settings.max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
         self._num_preparing += 1
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await asyncio.get_running_loop().run_in_executor(
+            async with asyncio.timeout(deadline - arrived):
+                prompt, picture, image_id = await asyncio.get_running_loop().run_in_executor(
                     self._picture_threads, self._prepare_now, image, make_prompt, deadline
                 )
         except TimeoutError:
             raise DeadlineExceeded("The picture was not read within the deadline: try again later.") from None
         finally:
             self._num_preparing -= 1
+        return Prepared(prompt, picture, image_id, deadline, time.monotonic() - arrived)
 
     def _prepare_now(
         self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
@@ -261,39 +318,50 @@ class Tasks:
         return prompt, ImageInput(key, pixels), picture.sha256.hex()
 
     async def _generate(self, request: Request) -> Finished:
-        """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""
+        """What a request that does not stream ends with."""
+        async with aclosing(self._events(request)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event
+        raise AssertionError("a request ends with Finished or with an error")
+
+    async def _events(self, request: Request) -> AsyncGenerator[Delta | Finished, None]:
+        """Hand a request to the engine's thread and listen; who stops listening takes the request along."""
         loop = asyncio.get_running_loop()
-        finished: asyncio.Future[Finished] = loop.create_future()
+        events: asyncio.Queue[Event] = asyncio.Queue()
 
         def deliver(event: Event) -> None:
-            loop.call_soon_threadsafe(_settle, finished, event)
+            loop.call_soon_threadsafe(events.put_nowait, event)
 
         self._engine.submit(request, deliver)
+        has_ended = False
         try:
-            return await finished
-        except asyncio.CancelledError:
-            self._engine.cancel(request.request_id)
-            raise
+            while not has_ended:
+                event = await events.get()
+                has_ended = not isinstance(event, Delta)
+                if isinstance(event, Failed):
+                    raise event.error
+                yield event
+        finally:
+            if not has_ended:
+                self._engine.cancel(request.request_id)
 
-    def _text(self, prompt: Prompt, completion: Completion) -> str:
-        return (prompt.answer_begins + self._loaded.decode_text(list(completion.ids))).strip()
-
-    def _answer(self, prompt: Prompt, image_id: str, finished: Finished, prepare_s: float) -> Answer:
-        best, timings = finished.completions[0], finished.timings
+    def _answer(self, prepared: Prepared, finished: Finished) -> Answer:
+        best, prompt, timings = finished.completions[0], prepared.prompt, finished.timings
         stages = {
-            "prepare": prepare_s,
+            "prepare": prepared.prepare_s,
             "image": timings.image_s,
             "queue": timings.queue_s,
             "decode": timings.decode_s,
         }
-        text = self._text(prompt, best)
-        return Answer(text, image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
+        text = self._transcript.text(prompt.answer_begins, best)
+        return Answer(text, prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
 
-
-def _settle(finished: asyncio.Future[Finished], event: Event) -> None:
-    if finished.done():
-        return
-    if isinstance(event, Failed):
-        finished.set_exception(event.error)
-    elif isinstance(event, Finished):
-        finished.set_result(event)
+    def _completions(self, prepared: Prepared, finished: Finished) -> Completions:
+        prompt = prepared.prompt
+        return Completions(
+            tuple(self._transcript.completed(prompt.answer_begins, each) for each in finished.completions),
+            self._loaded.num_query_tokens + len(prompt.ids),
+            sum(len(completion.ids) for completion in finished.completions),
+            prompt.dropped_turns,
+        )

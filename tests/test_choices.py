@@ -67,7 +67,7 @@ def test_log_likelihoods_are_those_of_transformers(loaded: LoadedModel, tasks: T
     choices = choose(tasks, CHOICES, normalize)
     assert [choice.text for choice in choices] == sorted(CHOICES, key=lambda text: -numbers[text])
     for choice in choices:
-        assert choice.log_likelihood == pytest.approx(numbers[choice.text], abs=1e-4)
+        assert choice.log_likelihood == pytest.approx(numbers[choice.text], rel=1e-5)
         assert choice.probability == pytest.approx(math.exp(numbers[choice.text]) / total, abs=1e-4)
 
 

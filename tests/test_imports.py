@@ -9,14 +9,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blip2_serve"
 
-# errors, config, options <- images, prompts <- model <- engine <- tasks <- api <- service
+# errors, config, options <- images, prompts <- model <- engine <- choices, ... <- transcript <- tasks <- api <- service
 LAYERS = [
     {"errors", "options", "metrics"},
     {"config"},
     {"images", "prompts"},
     {"model"},
     {"engine"},
-    {"tasks", "captions", "choices", "batches"},
+    {"captions", "choices", "batches", "completions"},
+    {"transcript"},
+    {"tasks"},
     {"api", "ui", "jobs"},
 ]
 ALLOWED = {

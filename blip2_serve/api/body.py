@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl
@@ -58,9 +58,27 @@ async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) 
             f"The Content-Type {kind.decode('ascii', 'replace')[:64]!r} is not read here: send multipart/form-data,"
             " application/x-www-form-urlencoded or application/json."
         )
+    return await _in_time(read(request, options, repeatable))
+
+
+async def read_json_body(request: Request, example: str) -> dict[str, object]:
+    """The values of a JSON object by name, those that are null left out; `example` is shown to whom it is not clear.
+
+    Raises:
+        InvalidField: the body is malformed, or a field comes twice.
+        UnsupportedBody: the Content-Type is not application/json.
+        DeadlineExceeded: the upload took longer than `UPLOAD_TIMEOUT_S`.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    if kind != b"application/json":
+        raise UnsupportedBody("Only JSON is read here: send it with Content-Type: application/json.")
+    return await _in_time(_parse(partial(_json_object, example=example), request))
+
+
+async def _in_time(reading: Coroutine[object, object, dict[str, object]]) -> dict[str, object]:
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            return await read(request, options, repeatable)
+            return await reading
     except ClientDisconnect:
         raise InvalidField("The upload ended before its end: send it again.") from None
     except TimeoutError:
@@ -180,15 +198,19 @@ def _unquoted(text: str) -> str | None:
 
 
 def _json_values(body: bytes) -> dict[str, object]:
+    return _with_image(_json_object(body, '{"img": "<base64>", "txt": "..."}'))
+
+
+def _json_object(body: bytes, example: str) -> dict[str, object]:
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
-        raise InvalidField(f"The body has more than {_MAX_JSON_VALUES} values: send fewer turns of context.")
+        raise InvalidField(f"The body has more than {_MAX_JSON_VALUES} values: send fewer turns.")
     try:
         pairs = json.loads(body, object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise InvalidField('The body is no valid JSON object: send {"img": "<base64>", "txt": "..."}.') from None
+        raise InvalidField(f"The body is no valid JSON object: send {example}.") from None
     if not isinstance(pairs, dict):
-        raise InvalidField('The body is no JSON object: send {"img": "<base64>", "txt": "..."}.')
-    return _with_image({name: value for name, value in pairs.items() if value is not None})
+        raise InvalidField(f"The body is no JSON object: send {example}.")
+    return {name: value for name, value in pairs.items() if value is not None}
 
 
 def _refuse_constant(constant: str) -> NoReturn:

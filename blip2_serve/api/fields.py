@@ -147,7 +147,7 @@ class ChatFields(ImageFields):
         return context
 
 
-FieldsT = TypeVar("FieldsT", bound=Fields)
+FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
@@ -162,7 +162,7 @@ def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
         raise _first_error(error, model) from None
 
 
-def _first_error(error: ValidationError, model: type[Fields]) -> InvalidField:
+def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else ""
     shown = name if len(name) <= 64 else f"{name[:64]}..."
@@ -176,7 +176,7 @@ def _first_error(error: ValidationError, model: type[Fields]) -> InvalidField:
 
 
 def whole_characters(text: str) -> str:
-    """`text`; raises ValueError where it cannot be written as UTF-8."""
+    """`text`, or a ValueError where it holds a lone surrogate, which no tokenizer takes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -32,7 +32,10 @@ _STATUSES = {
     "503": "The server is busy or going down",
     "504": "The answer took longer than the deadline",
 }
-_FOREIGN_SCHEMAS = ("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse")
+_FOREIGN_SCHEMAS = (
+    *("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse"),  # BentoML's
+    *("HTTPValidationError", "ValidationError"),  # FastAPI's
+)
 
 
 def describe_service(spec: dict[str, Any]) -> dict[str, Any]:
@@ -52,9 +55,11 @@ def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
     file; of ours only lists are JSON, but those of files.
     """
     for item in spec["paths"].values():
-        for body in item.get("post", {}).get("requestBody", {}).get("content", {}).values():
+        for kind, body in item.get("post", {}).get("requestBody", {}).get("content", {}).items():
             fields = body["schema"].get("properties", {})
-            body["encoding"] = {name: {"contentType": "application/json"} for name in fields if _is_list(fields[name])}
+            if kind != "application/json":
+                lists = [name for name in fields if _is_list(fields[name])]
+                body["encoding"] = {name: {"contentType": "application/json"} for name in lists}
             for field in fields.values():
                 if field.get("default", "given") is None:
                     del field["default"]
@@ -75,6 +80,8 @@ def describe_errors(spec: dict[str, Any]) -> dict[str, Any]:
         if "post" in item:
             responses = item["post"]["responses"]
             item["post"]["responses"] = {"200": responses["200"], **_error_responses()}
+        if "get" in item:
+            item["get"]["responses"].pop("422", None)  # FastAPI's; no path of ours is answered so
     return spec
 
 
