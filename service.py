@@ -17,6 +17,7 @@ from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
 from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
 from blip2_serve.api.openapi import DescribedApi
+from blip2_serve.api.page import DocsPage
 from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
@@ -125,4 +126,5 @@ def _max_request_bytes() -> int:
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DocsPage)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes)  # type: ignore[attr-defined]
