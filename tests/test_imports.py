@@ -23,6 +23,7 @@ ALLOWED = {
     "bentoml": {"service.py"},
     "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
     "fastapi": {"blip2_serve/api/"},
+    "httpx": {"blip2_serve/images/"},
     "starlette": {"blip2_serve/api/", "service.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
