@@ -73,21 +73,21 @@ class Blip2:
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        answer = self._tasks.caption(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=AnswerInput)
     @answer_errors
     async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self._tasks.answer(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.answer(fields.image, fields.txt, fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
+        answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._family))
         return self._reply(await while_connected(request, answer))
 
     def _reply(self, answer: Answer) -> str:
@@ -97,6 +97,7 @@ class Blip2:
         Response on as it is, and skips building a schema for every answer.
         """
         headers = {
+            "X-Image-Id": answer.image_id,
             "X-Model": self._tasks.model_name,
             "X-New-Tokens": str(answer.new_tokens),
             "X-Finish-Reason": answer.finish_reason,

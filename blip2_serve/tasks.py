@@ -14,9 +14,11 @@ from PIL import Image
 
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.build import build_engine
-from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Request
+from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, KnownImage, Request
 from blip2_serve.errors import Busy, DeadlineExceeded, PromptTooLong
-from blip2_serve.images import PixelBudget, Upload, load_image, squash
+from blip2_serve.images import ImageId, ImageSource, PixelBudget, Upload, load_image, squash
+from blip2_serve.images.fetch import ImageFetcher
+from blip2_serve.images.url_policy import UrlPolicy
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions, FinishReason
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
@@ -28,12 +30,14 @@ class Answer:
 
     Attributes:
         text: stripped; never repeats a question.
+        image_id: SHA-256 of the picture's bytes in hex, by which it can be asked about again.
         new_tokens: tokens that the model wrote, the end token counted.
         dropped_turns: earlier turns of a chat that did not fit into the context; None where there can be none.
         timings_s: seconds by stage, for people who look for where the time goes.
     """
 
     text: str
+    image_id: str
     new_tokens: int
     finish_reason: FinishReason
     dropped_turns: int | None = None
@@ -57,6 +61,7 @@ class Tasks:
         self._settings = settings
         self._picture_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
         self._pixel_budget = PixelBudget()
+        self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
         self._request_ids = itertools.count()
         self._num_preparing = 0
         self._engine = build_engine(loaded, settings)
@@ -72,17 +77,17 @@ class Tasks:
         """What the outside may know the model by."""
         return self._loaded.name
 
-    async def caption(self, image: Upload, prefix: str | None, options: DecodingOptions) -> Answer:
+    async def caption(self, image: ImageSource, prefix: str | None, options: DecodingOptions) -> Answer:
         """A caption; with `prefix`, the caption that begins with it (a Flan-T5 gives what it generates)."""
         return await self._run(image, partial(self._caption_prompt, prefix, options), options)
 
-    async def answer(self, image: Upload, question: str | None, options: DecodingOptions) -> Answer:
+    async def answer(self, image: ImageSource, question: str | None, options: DecodingOptions) -> Answer:
         """The answer to one question."""
         prompt = vqa_prompt(question or DEFAULT_QUESTION, self._loaded.family)
         return await self._run(image, partial(self._question_prompt, prompt, options), options)
 
     async def chat(
-        self, image: Upload, question: str | None, turns: Sequence[Turn], options: DecodingOptions
+        self, image: ImageSource, question: str | None, turns: Sequence[Turn], options: DecodingOptions
     ) -> Answer:
         """The answer to a question after earlier turns; the oldest are dropped where the context is full."""
         make_prompt = partial(self._chat_prompt, question or DEFAULT_QUESTION, turns, options)
@@ -97,6 +102,7 @@ class Tasks:
 
     def close(self) -> None:
         """Stop the engine; whoever still waits is told so."""
+        self._fetcher.close()
         self._picture_threads.shutdown(wait=False, cancel_futures=True)
         self._engine.stop()
 
@@ -128,25 +134,25 @@ class Tasks:
         """Tokens that the context leaves for the prompt."""
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - options.max_new_tokens
 
-    async def _run(self, image: Upload, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
+    async def _run(self, image: ImageSource, make_prompt: Callable[[], Prompt], options: DecodingOptions) -> Answer:
         arrived = time.monotonic()
         deadline = arrived + self._settings.deadline_s
-        prompt, picture = await self._prepare(image, make_prompt, deadline)
+        prompt, picture, image_id = await self._prepare(image, make_prompt, deadline)
         prepare_s = time.monotonic() - arrived
         request = Request(next(self._request_ids), picture, tuple(prompt.ids), options, deadline=deadline)
-        return self._answer(prompt, await self._generate(request), prepare_s)
+        return self._answer(prompt, image_id, await self._generate(request), prepare_s)
 
     async def _prepare(
-        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
-    ) -> tuple[Prompt, ImageInput]:
-        """Decode and tokenise in a thread; what waits here counts with what waits in the engine."""
+        self, image: ImageSource, make_prompt: Callable[[], Prompt], deadline: float
+    ) -> tuple[Prompt, ImageInput | KnownImage, str]:
+        """Fetch, then decode and tokenise in a thread; what waits here counts with what waits in the engine."""
         if self._num_preparing + self._engine.stats().num_waiting >= self._settings.max_queue:
             raise Busy(f"{self._settings.max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
         self._num_preparing += 1
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(deadline - time.monotonic()), self._fetcher.at_hand(image) as picture:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._picture_threads, self._prepare_now, image, make_prompt, deadline
+                    self._picture_threads, self._prepare_now, picture, make_prompt, deadline
                 )
         except TimeoutError:
             raise DeadlineExceeded("The picture was not read within the deadline: try again later.") from None
@@ -154,14 +160,19 @@ class Tasks:
             self._num_preparing -= 1
 
     def _prepare_now(
-        self, image: Upload, make_prompt: Callable[[], Prompt], deadline: float
-    ) -> tuple[Prompt, ImageInput]:
+        self, image: Upload | ImageId, make_prompt: Callable[[], Prompt], deadline: float
+    ) -> tuple[Prompt, ImageInput | KnownImage, str]:
         if time.monotonic() > deadline:
             raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
+        if isinstance(image, ImageId):
+            return prompt, KnownImage(self._image_key(image.sha256)), image.sha256.hex()
         with load_image(image.take(), self._settings.max_image_pixels, self._pixel_budget) as picture:
             pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
-        return prompt, ImageInput(hashlib.sha256(picture.sha256 + self._loaded.fingerprint).digest(), pixels)
+        return prompt, ImageInput(self._image_key(picture.sha256), pixels), picture.sha256.hex()
+
+    def _image_key(self, sha256: bytes) -> bytes:
+        return hashlib.sha256(sha256 + self._loaded.fingerprint).digest()
 
     async def _generate(self, request: Request) -> Finished:
         """Hand a request to the engine's thread and wait; a caller that is cancelled takes its request along."""
@@ -178,7 +189,7 @@ class Tasks:
             self._engine.cancel(request.request_id)
             raise
 
-    def _answer(self, prompt: Prompt, finished: Finished, prepare_s: float) -> Answer:
+    def _answer(self, prompt: Prompt, image_id: str, finished: Finished, prepare_s: float) -> Answer:
         best, timings = finished.completions[0], finished.timings
         text = prompt.answer_begins + self._loaded.decode_text(list(best.ids))
         stages = {
@@ -187,7 +198,7 @@ class Tasks:
             "queue": timings.queue_s,
             "decode": timings.decode_s,
         }
-        return Answer(text.strip(), len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
+        return Answer(text.strip(), image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
 
 
 def _settle(finished: asyncio.Future[Finished], event: Event) -> None:

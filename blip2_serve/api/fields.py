@@ -1,7 +1,7 @@
 """The fields of the three endpoints: types, bounds and defaults, each stated once.
 
-Everything is optional but the picture. `None` means "not given", so that a default can depend on the endpoint,
-the family or another option.
+Everything is optional but the picture, which comes as `img` or as `img_id`. `None` means "not given", so that a
+default can depend on the endpoint, the family or another option.
 """
 
 import dataclasses
@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import Family, Turn
 
@@ -25,7 +26,10 @@ class ImageFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
-    img: Upload = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    img: ImageSource | None = Field(None, description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    img_id: str | None = Field(
+        None, pattern=ID_PATTERN, description="in place of img: the X-Image-Id of an earlier answer about the picture"
+    )
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
@@ -57,6 +61,21 @@ class ImageFields(BaseModel):
     @classmethod
     def _txt_is_text(cls, txt: str | None) -> str | None:
         return None if not txt else _whole_characters(txt)
+
+    @property
+    def image(self) -> ImageSource:
+        """The picture, whichever way it came.
+
+        Raises:
+            InvalidField: it came both ways, or not at all.
+        """
+        if self.img is not None and self.img_id is not None:
+            raise InvalidField("img and img_id were both sent: send one of the two.", param="img_id")
+        if self.img is not None:
+            return self.img
+        if self.img_id is not None:
+            return image_of_id(self.img_id)
+        raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", param="img")
 
     def options(self, family: Family) -> DecodingOptions:
         """The decoding options, with the endpoint's defaults where the request is silent.
@@ -155,8 +174,6 @@ def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidFie
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
-    if problem["loc"] == ("img",) and problem["type"] == "missing":
-        return InvalidField("img is missing: send a picture in the field img.", param="img")
     place = ".".join(str(step) for step in problem["loc"])
     return InvalidField(f"{place}: {problem['msg']}.", param=shown)
 

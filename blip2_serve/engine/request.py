@@ -23,6 +23,13 @@ class ImageInput:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownImage:
+    """A picture that was seen before, by its key alone: UnknownImage where its rows are not at hand any more."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One thing to generate.
 
@@ -32,7 +39,7 @@ class Request:
     """
 
     request_id: int
-    image: ImageInput
+    image: ImageInput | KnownImage
     prompt_ids: tuple[int, ...]
     options: DecodingOptions
     stop: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """The Swagger page's "Try it out", as a person uses it: choose a picture, fill in or leave alone, Execute, read."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def requested_urls(browser: webdriver.Chrome) -> set[str]:
 class TryItOut:
     """One endpoint's form on a freshly loaded page."""
 
-    def __init__(self, browser: webdriver.Chrome, url: str, path: str) -> None:
+    def __init__(self, browser: webdriver.Chrome, url: str, path: str, picture: Path | None = PICTURE) -> None:
         browser.get(url)
         self._wait = WebDriverWait(browser, WAIT_S)
         self._block = self._wait.until(
@@ -78,7 +79,8 @@ class TryItOut:
         )
         self._find(".opblock-summary-control").click()
         self._find(".try-out__btn").click()
-        self._find("input[type=file]").send_keys(str(PICTURE))
+        if picture is not None:
+            self._find("input[type=file]").send_keys(str(picture))
 
     def fill(self, field: str, text: str) -> None:
         """Type into a field's box."""
@@ -142,6 +144,14 @@ def test_a_refusal_is_shown_with_the_field_it_names(browser: webdriver.Chrome, d
     status, body = page.execute()
     assert status == "400"
     assert '"param": "min_new_tokens"' in body
+
+
+def test_a_question_about_a_picture_that_was_sent_before(browser: webdriver.Chrome, demo_server: Server) -> None:
+    TryItOut(browser, demo_server.url, "/generate").execute()
+    page = TryItOut(browser, demo_server.url, "/vqa", picture=None)
+    page.fill("img_id", hashlib.sha256(PICTURE.read_bytes()).hexdigest())
+    page.fill("txt", QUESTION)
+    assert page.execute() == ("200", ANSWER)
 
 
 def test_the_page_asks_nobody_but_this_server(page_log: webdriver.Chrome, demo_server: Server) -> None:

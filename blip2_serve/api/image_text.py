@@ -1,0 +1,65 @@
+"""A picture that came as text: base64, a data: URI, a URL, or the id of one that was sent before."""
+
+import base64
+import re
+
+from blip2_serve.errors import InvalidImage, RequestError
+from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
+
+ID_PREFIX = "image-id:"
+ID_PATTERN = "^[0-9a-fA-F]{64}$"
+
+_DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def image_source(value: object) -> ImageSource:
+    """What the text in the place of a picture stands for; a URL is neither judged nor fetched here.
+
+    Raises:
+        InvalidImage: neither a URL nor a picture in base64.
+    """
+    if isinstance(value, str) and _URL.match(value):
+        return ImageUrl(value)
+    return Upload(decode_inline_image(value))
+
+
+def openai_image_source(url: object) -> ImageSource:
+    """The same for OpenAI's `image_url.url`, which has one field for everything: `image-id:` and 64 hex digits, too.
+
+    Raises:
+        InvalidImage: none of the four.
+    """
+    if not isinstance(url, str) or not url.startswith(ID_PREFIX):
+        return image_source(url)
+    digits = url.removeprefix(ID_PREFIX)
+    if not re.fullmatch(ID_PATTERN, digits):
+        raise InvalidImage(f"After {ID_PREFIX} come the 64 hex digits of an X-Image-Id.", param="img")
+    return image_of_id(digits)
+
+
+def image_of_id(digits: str) -> ImageId:
+    """The picture of an id that matches ID_PATTERN."""
+    return ImageId(bytes.fromhex(digits))
+
+
+def decode_inline_image(value: object) -> bytes:
+    """The bytes of a picture that came as base64 or as a data: URI.
+
+    Raises:
+        InvalidImage: the text is no base64.
+    """
+    if not isinstance(value, str):
+        raise _not_inline("is no string")
+    header = _DATA_URI.match(value)
+    if header and not header.group().lower().endswith(";base64,"):
+        raise _not_inline("is a data: URI without base64")
+    text = value[header.end() :] if header else value
+    try:
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
+    except ValueError:
+        raise _not_inline("is neither base64 nor a data: URI nor a URL") from None
+
+
+def _not_inline(problem: str) -> RequestError:
+    return InvalidImage(f"img {problem}: send the picture as a file part, or its bytes as base64.", param="img")
