@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
-.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak clean
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing soak clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -48,7 +48,7 @@ bento: install
 image: bento
 	$(BIN)/bentoml containerize blip2:latest --backend $(BACKEND)
 
-# Needs Debian's chromium, buildah, debootstrap and bubblewrap; installs them where it may.
+# Needs Debian's chromium, buildah, debootstrap, bubblewrap, nodejs and npm; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow
@@ -76,6 +76,9 @@ soak: install
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.batching
+
+measure-choosing: install
+	$(BIN)/python -m benchmarks.choosing
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -10,13 +10,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from blip2_serve.api.access_log import AccessLog
+from blip2_serve.api.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
+from blip2_serve.api.batch_fields import BatchFields
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
-from blip2_serve.api.inputs import AnswerInput, CaptionInput, ChatInput
+from blip2_serve.api.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
 from blip2_serve.api.known_paths import KnownPaths
 from blip2_serve.api.limits import BodyLimit
+from blip2_serve.api.openai_app import PATHS as OPENAI_PATHS
+from blip2_serve.api.openai_app import openai_app
 from blip2_serve.api.openapi import DescribedApi
+from blip2_serve.api.page import DocsPage
+from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
@@ -26,6 +32,11 @@ from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.tasks import Answer, Tasks
 
 
+def _running_tasks() -> Tasks:
+    return cast(Tasks, bentoml.get_current_service()._tasks)
+
+
+@bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
@@ -42,7 +53,6 @@ class Blip2:
         logging.getLogger("blip2_serve").setLevel(logging.INFO)
         loaded = load_model(settings, locate_checkpoint(settings))
         use_available_threads(settings, loaded.model.num_parameters())
-        self._family = loaded.family
         self._tasks = Tasks(loaded, settings)
 
     @bentoml.on_startup
@@ -74,22 +84,52 @@ class Blip2:
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        answer = self._tasks.caption(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=AnswerInput)
     @answer_errors
     async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self._tasks.answer(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.answer(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
+        answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
+
+    @bentoml.api(input_spec=CaptionsInput)
+    @answer_errors
+    async def captions(self, fields: CaptionsFields, request: Request) -> CaptionsAnswer:
+        """Caption a picture several times, and say what each caption is worth."""
+        options = fields.options(self._tasks.family)
+        making = self._tasks.captions(fields.image, fields.txt, fields.num_captions, options)
+        made = await while_connected(request, making)
+        return json_reply(CaptionsAnswer(captions=made.captions), self._headers(made.image_id))
+
+    @bentoml.api(input_spec=ChooseInput)
+    @answer_errors
+    async def choose(self, fields: ChooseFields, request: Request) -> ChooseAnswer:
+        """Choose among given answers to a question about a picture."""
+        ranking = self._tasks.choose(fields.image, fields.txt, fields.choices, fields.normalize)
+        ranked = await while_connected(request, ranking)
+        return json_reply(ChooseAnswer(choices=ranked.choices), self._headers(ranked.image_id))
+
+    @bentoml.api(input_spec=BatchInput)
+    @answer_errors
+    async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
+        """Caption many pictures, or ask about each of them."""
+        options = fields.options(self._tasks.family)
+        results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
+        return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
+
+    def _headers(self, image_id: str | None = None) -> dict[str, str]:
+        """What every answer tells beside itself; `image_id` where it is about one picture."""
+        about = {} if image_id is None else {"X-Image-Id": image_id}
+        return {**about, "X-Model": self._tasks.model_name}
 
     def _reply(self, answer: Answer) -> str:
         """Plain text, with what else there is to say in headers.
@@ -98,7 +138,7 @@ class Blip2:
         Response on as it is, and skips building a schema for every answer.
         """
         headers = {
-            "X-Model": self._tasks.model_name,
+            **self._headers(answer.image_id),
             "X-New-Tokens": str(answer.new_tokens),
             "X-Finish-Reason": answer.finish_reason,
             "Server-Timing": ", ".join(
@@ -115,7 +155,10 @@ traffic.TimeoutMiddleware = Timeout
 instruments.RunnerTrafficMetricsMiddleware = partial(
     KnownPaths,
     metered=instruments.RunnerTrafficMetricsMiddleware,
-    paths=frozenset(method.route for method in Blip2.apis.values()),  # type: ignore[attr-defined]
+    paths=frozenset(
+        [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
+        + [f"/v1{path}" for path in OPENAI_PATHS]
+    ),
 )
 
 
@@ -123,8 +166,13 @@ def _max_request_bytes() -> int:
     return Settings.from_env().max_request_bytes
 
 
+def _max_batch_bytes() -> int:
+    return Settings.from_env().max_batch_bytes
+
+
 # The first is the outermost.
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DocsPage)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]

@@ -37,6 +37,7 @@ def server(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathF
         "BLIP2_MODEL": str(tiny_checkpoints["opt"]),
         "BLIP2_MAX_IMAGE_PIXELS": "2000000",
         "BLIP2_MAX_REQUEST_BYTES": "1000000",
+        "BLIP2_MAX_BATCH_BYTES": "2500000",
     }
     with serve(tmp_path_factory.mktemp("server"), settings) as running:
         yield running

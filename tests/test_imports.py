@@ -9,13 +9,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blip2_serve"
 
-# errors, config, options <- images, prompts <- model <- engine <- tasks <- api <- service
+# errors, config, options <- images, prompts <- model <- engine <- what the verbs are made of <- tasks <- api <- service
 LAYERS = [
     {"errors", "options", "metrics"},
     {"config"},
     {"images", "prompts"},
     {"model"},
     {"engine"},
+    {"captions", "choices", "batches", "completions"},
+    {"asking", "transcript"},
+    {"preparation"},
     {"tasks"},
     {"api", "ui", "jobs"},
 ]
@@ -23,6 +26,7 @@ ALLOWED = {
     "bentoml": {"service.py"},
     "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
     "fastapi": {"blip2_serve/api/"},
+    "httpx": {"blip2_serve/images/"},
     "starlette": {"blip2_serve/api/", "service.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},

@@ -1,15 +1,14 @@
-"""A request's body to plain values: multipart, urlencoded or JSON, none of which can make this server fetch a URL.
+"""A request's body to plain values: multipart, urlencoded or JSON. Nothing is fetched here: a URL stays an `ImageUrl`.
 
 BentoML's own parser fetches strings in image fields, believes the Content-Type of a part and ignores unknown
 fields; this one reads the bytes itself.
 """
 
 import asyncio
-import base64
 import json
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -19,13 +18,15 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from blip2_serve.errors import DeadlineExceeded, InvalidField, InvalidImage, RequestError, UnsupportedBody
-from blip2_serve.images import Upload
+from blip2_serve.api.image_text import image_source
+from blip2_serve.errors import DeadlineExceeded, InvalidField, InvalidImage, UnsupportedBody
+from blip2_serve.images import ImageSource, Upload
 
-_DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PICTURES = ("img", "imgs")
 # More than any endpoint has, so that a repeated or unknown field is named and not just counted.
 _MAX_FIELDS = 32
+# More than any list may hold, for endpoints that take one as a repeated field.
+_MAX_REPEATED_FIELDS = 128
 # No text is that long; parsing what is longer would hold up everybody.
 _MAX_TEXT_CHARACTERS = 2**20
 # A picture in base64 has a few per cent of escapes in a form and one comma in JSON; parsing costs time for each.
@@ -35,10 +36,12 @@ _SMALL_BODY = 65_536  # bytes that are parsed faster than a thread is woken
 UPLOAD_TIMEOUT_S = 300.0
 
 
-async def read_body(request: Request) -> dict[str, object]:
-    """The fields of a request by name: `img` as an `Upload`, the others as they came (text, or JSON values).
+async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) -> dict[str, object]:
+    """The fields of a request by name: `img` as an `ImageSource`, the others as they came (text, or JSON values).
 
-    How many bytes there may be is `limits.BodyLimit`'s business. The body is not kept by `request`.
+    A form may repeat the fields `repeatable`, which makes lists of them. `imgs` becomes a list of `ImageSource`s,
+    with an error in place of each that is none. How many bytes there may be is `limits.BodyLimit`'s business. The body
+    is not kept by `request`.
 
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
@@ -53,35 +56,60 @@ async def read_body(request: Request) -> dict[str, object]:
             f"The Content-Type {kind.decode('ascii', 'replace')[:64]!r} is not read here: send multipart/form-data,"
             " application/x-www-form-urlencoded or application/json."
         )
+    return await _in_time(read(request, options, repeatable))
+
+
+async def read_json_body(request: Request, example: str) -> dict[str, object]:
+    """The values of a JSON object by name, those that are null left out; `example` is shown to whom it is not clear.
+
+    Raises:
+        InvalidField: the body is malformed, or a field comes twice.
+        UnsupportedBody: the Content-Type is not application/json.
+        DeadlineExceeded: the upload took longer than `UPLOAD_TIMEOUT_S`.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    if kind != b"application/json":
+        raise UnsupportedBody("Only JSON is read here: send it with Content-Type: application/json.")
+    return await _in_time(_parse(partial(_json_object, example=example), request))
+
+
+async def _in_time(reading: Coroutine[object, object, dict[str, object]]) -> dict[str, object]:
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            return await read(request, options)
+            return await reading
     except ClientDisconnect:
         raise InvalidField("The upload ended before its end: send it again.") from None
     except TimeoutError:
         raise DeadlineExceeded(f"The upload took longer than {UPLOAD_TIMEOUT_S:g} s: send fewer bytes.") from None
 
 
-async def _read_multipart(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
+async def _read_multipart(
+    request: Request, options: dict[bytes, bytes], repeatable: frozenset[str]
+) -> dict[str, object]:
     try:
-        form = await _multipart_parser(request, options).parse()
+        form = await _multipart_parser(request, options, _max_fields(repeatable)).parse()
     except (MultiPartException, FormParserError, UnicodeError) as error:
         reason = getattr(error, "message", None) or str(error)
         raise InvalidField(f"The multipart form cannot be read ({reason}): check its boundary.") from None
     try:
-        return _form_values([(name, await _part_value(name, part)) for name, part in form.multi_items()])
+        pairs = [(name, await _part_value(name, part)) for name, part in form.multi_items()]
+        return _form_values(pairs, repeatable)
     finally:
         await form.close()
 
 
-def _multipart_parser(request: Request, options: dict[bytes, bytes]) -> MultiPartParser:
+def _max_fields(repeatable: frozenset[str]) -> int:
+    return _MAX_FIELDS + _MAX_REPEATED_FIELDS * len(repeatable)
+
+
+def _multipart_parser(request: Request, options: dict[bytes, bytes], max_fields: int) -> MultiPartParser:
     """A parser that decodes names and text as UTF-8 only: the sender's charset could be one that takes hours."""
     boundary = options.get(b"boundary", b"").decode("latin-1")
     parser = MultiPartParser(
         Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'} if boundary else {"content-type": ""}),
         request.stream(),
-        max_files=_MAX_FIELDS,
-        max_fields=_MAX_FIELDS,
+        max_files=max_fields,
+        max_fields=max_fields,
         max_part_size=sys.maxsize,
     )
     parser.spool_max_size = sys.maxsize  # bodies fit in memory: never spill to a disk that may be read-only
@@ -89,9 +117,14 @@ def _multipart_parser(request: Request, options: dict[bytes, bytes]) -> MultiPar
 
 
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
-    if name == "img":
-        return part if isinstance(part, str) else await part.read()
+    if name in _PICTURES:
+        return part if isinstance(part, str) else await part.read() or _empty_file(part)
     return _unquoted(part if isinstance(part, str) else await _text_of_file(name, part))
+
+
+def _empty_file(part: UploadFile) -> bytes | None:
+    """A browser sends a file field in which nothing was chosen as a file without a name."""
+    return b"" if part.filename else None
 
 
 async def _text_of_file(name: str, part: UploadFile) -> str:
@@ -104,11 +137,13 @@ async def _text_of_file(name: str, part: UploadFile) -> str:
         raise InvalidField(f"{name[:64]} is no UTF-8: send it as a text field.", param=name[:64]) from None
 
 
-async def _read_urlencoded(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
-    return await _parse(_urlencoded_values, request)
+async def _read_urlencoded(
+    request: Request, options: dict[bytes, bytes], repeatable: frozenset[str]
+) -> dict[str, object]:
+    return await _parse(partial(_urlencoded_values, repeatable=repeatable), request)
 
 
-async def _read_json(request: Request, options: dict[bytes, bytes]) -> dict[str, object]:
+async def _read_json(request: Request, options: dict[bytes, bytes], repeatable: frozenset[str]) -> dict[str, object]:
     return await _parse(_json_values, request)
 
 
@@ -124,20 +159,31 @@ async def _parse(parse: Callable[[bytes], dict[str, object]], request: Request) 
     return parse(body) if len(body) < _SMALL_BODY else await asyncio.to_thread(parse, body)
 
 
-def _urlencoded_values(body: bytes) -> dict[str, object]:
+def _urlencoded_values(body: bytes, repeatable: frozenset[str]) -> dict[str, object]:
     if body.count(b"%") > _MAX_ESCAPES:
         raise InvalidField("The form has too many escapes: send the picture as multipart/form-data.")
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=_MAX_FIELDS)
+        pairs = parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            max_num_fields=_max_fields(repeatable),
+        )
     except ValueError:
         raise InvalidField("The form cannot be read: send name=value pairs in UTF-8, joined by &.") from None
-    return _form_values(pairs)
+    # BentoML's client sends a form like this, with JSON in it, where it has no file.
+    texts = [(name, value if name in _PICTURES else _unquoted(value)) for name, value in pairs]
+    return _form_values(texts, repeatable)
 
 
-def _form_values(pairs: Sequence[tuple[str, bytes | str | None]]) -> dict[str, object]:
-    """An empty text means "not given": that is how a browser sends a field nobody filled in."""
-    _check_names(pairs)
+def _form_values(pairs: Sequence[tuple[str, bytes | str | None]], repeatable: frozenset[str]) -> dict[str, object]:
+    """An empty text means "not given": that is how a browser sends a field nobody filled in; among others it counts."""
+    _check_names([pair for pair in pairs if pair[0] not in repeatable])
     given: dict[str, object] = {name: value for name, value in pairs if value is not None and value != ""}
+    for name in repeatable:
+        values = [value or "" for each, value in pairs if each == name]
+        if len(values) > 1:
+            given[name] = values
     return _with_image(given)
 
 
@@ -157,15 +203,19 @@ def _unquoted(text: str) -> str | None:
 
 
 def _json_values(body: bytes) -> dict[str, object]:
+    return _with_image(_json_object(body, '{"img": "<base64>", "txt": "..."}'))
+
+
+def _json_object(body: bytes, example: str) -> dict[str, object]:
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
-        raise InvalidField(f"The body has more than {_MAX_JSON_VALUES} values: send fewer turns of context.")
+        raise InvalidField(f"The body has more than {_MAX_JSON_VALUES} values: send fewer turns.")
     try:
         pairs = json.loads(body, object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise InvalidField('The body is no valid JSON object: send {"img": "<base64>", "txt": "..."}.') from None
+        raise InvalidField(f"The body is no valid JSON object: send {example}.") from None
     if not isinstance(pairs, dict):
-        raise InvalidField('The body is no JSON object: send {"img": "<base64>", "txt": "..."}.')
-    return _with_image({name: value for name, value in pairs.items() if value is not None})
+        raise InvalidField(f"The body is no JSON object: send {example}.")
+    return {name: value for name, value in pairs.items() if value is not None}
 
 
 def _refuse_constant(constant: str) -> NoReturn:
@@ -189,30 +239,19 @@ def _check_names(pairs: Sequence[tuple[str, object]]) -> None:
 
 def _with_image(values: dict[str, object]) -> dict[str, object]:
     if "img" in values:
-        img = values["img"]
-        values["img"] = Upload(img if isinstance(img, bytes) else decode_inline_image(img))
+        values["img"] = _source_of(values["img"])
+    if "imgs" in values:
+        imgs = [values["imgs"]] if isinstance(values["imgs"], bytes | str) else values["imgs"]
+        values["imgs"] = [_source_or_error(img) for img in imgs] if isinstance(imgs, list) else imgs
     return values
 
 
-def decode_inline_image(value: object) -> bytes:
-    """The bytes of a picture that came as base64 or as a data: URI.
+def _source_of(img: object) -> ImageSource:
+    return Upload(img) if isinstance(img, bytes) else image_source(img)
 
-    Raises:
-        InvalidImage: the text is a URL, or no base64.
-    """
-    if not isinstance(value, str):
-        raise _not_inline("is no string")
-    if _URL.match(value):
-        raise _not_inline("is a URL, and URLs are not fetched")
-    header = _DATA_URI.match(value)
-    if header and not header.group().lower().endswith(";base64,"):
-        raise _not_inline("is a data: URI without base64")
-    text = value[header.end() :] if header else value
+
+def _source_or_error(img: object) -> ImageSource | InvalidImage:
     try:
-        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
-    except ValueError:
-        raise _not_inline("is neither base64 nor a data: URI") from None
-
-
-def _not_inline(problem: str) -> RequestError:
-    return InvalidImage(f"img {problem}: send the picture as a file part, or its bytes as base64.", param="img")
+        return _source_of(img)
+    except InvalidImage as error:
+        return error

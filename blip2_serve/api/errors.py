@@ -43,19 +43,25 @@ def answer_errors(
             if isinstance(fields, Blip2Error):
                 raise fields
             return await endpoint(service, fields, request)
-        except Blip2Error as error:
-            if error.status >= 500:
-                logger.warning("%s: %s", error.code, error.message)
-            return error_response(error)
-        except Exception:
-            logger.exception("a request failed")
-            return _unexpected()
+        except Exception as error:
+            return error_response(public_error(error))
 
     return answered
 
 
-def _unexpected() -> JSONResponse:
-    return error_response(Blip2Error("The server failed on this request; its log says why."))
+def public_error(error: Exception) -> Blip2Error:
+    """What a caller is told about `error`; the log is told what is the server's fault."""
+    if not isinstance(error, Blip2Error):
+        logger.error("a request failed", exc_info=error)
+        return unexpected_error()
+    if error.status >= 500:
+        logger.warning("%s: %s", error.code, error.message)
+    return error
+
+
+def unexpected_error() -> Blip2Error:
+    """What a caller is told about a plain bug."""
+    return Blip2Error("The server failed on this request; its log says why.")
 
 
 class ErrorShape:
@@ -79,7 +85,7 @@ class ErrorShape:
             if reply.passing:
                 raise  # half an answer is out: only a broken connection can say that the rest is missing
             if not reply.released:
-                await _unexpected()(scope, receive, send)
+                await error_response(unexpected_error())(scope, receive, send)
 
 
 class _HeldErrors:

@@ -1,17 +1,18 @@
-"""The fields of the three endpoints: types, bounds and defaults, each stated once.
+"""The fields that endpoints share, and those of /generate, /vqa and /chat: types, bounds, defaults, each stated once.
 
-Everything is optional but the picture. `None` means "not given", so that a default can depend on the endpoint,
-the family or another option.
+Everything is optional but the picture, which comes as `img` or as `img_id`. `None` means "not given", so that a
+default can depend on the endpoint, the family or another option.
 """
 
 import dataclasses
 import json
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import Family, Turn
 
@@ -20,13 +21,46 @@ MAX_TEXT_CHARACTERS = 32_768
 MAX_TURNS = 256
 
 
-class ImageFields(BaseModel):
-    """A picture, a text and how to decode; the base of all three."""
+class Fields(BaseModel):
+    """The base of all: fields that are not known are refused; `repeatable` names may come several times in a form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    repeatable: ClassVar[frozenset[str]] = frozenset()
 
-    img: Upload = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+
+class PictureFields(Fields):
+    """A picture and a text."""
+
+    img: ImageSource | None = Field(None, description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
+    img_id: str | None = Field(
+        None, pattern=ID_PATTERN, description="in place of img: the X-Image-Id of an earlier answer about the picture"
+    )
+
+    @field_validator("txt")
+    @classmethod
+    def _txt_is_text(cls, txt: str | None) -> str | None:
+        return None if not txt else whole_characters(txt)
+
+    @property
+    def image(self) -> ImageSource:
+        """The picture, whichever way it came.
+
+        Raises:
+            InvalidField: it came both ways, or not at all.
+        """
+        if self.img is not None and self.img_id is not None:
+            raise InvalidField("img and img_id were both sent: send one of the two.", param="img_id")
+        if self.img is not None:
+            return self.img
+        if self.img_id is not None:
+            return image_of_id(self.img_id)
+        raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", param="img")
+
+
+class DecodingFields(Fields):
+    """How to decode."""
+
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
     )
@@ -52,11 +86,6 @@ class ImageFields(BaseModel):
         None, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; default 0, off"
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
-
-    @field_validator("txt")
-    @classmethod
-    def _txt_is_text(cls, txt: str | None) -> str | None:
-        return None if not txt else _whole_characters(txt)
 
     def options(self, family: Family) -> DecodingOptions:
         """The decoding options, with the endpoint's defaults where the request is silent.
@@ -85,6 +114,10 @@ class ImageFields(BaseModel):
     def defaults(family: Family) -> dict[str, Any]:
         """Where this endpoint differs from `DecodingOptions`' own defaults."""
         return {}
+
+
+class ImageFields(DecodingFields, PictureFields):
+    """A picture, a text and how to decode."""
 
 
 class CaptionFields(ImageFields):
@@ -129,11 +162,11 @@ class ChatFields(ImageFields):
         for question, answer in context or []:
             if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
                 raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
-            _whole_characters(question + answer)
+            whole_characters(question + answer)
         return context
 
 
-FieldsT = TypeVar("FieldsT", bound=ImageFields)
+FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
@@ -148,20 +181,21 @@ def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
         raise _first_error(error, model) from None
 
 
-def _first_error(error: ValidationError, model: type[ImageFields]) -> InvalidField:
+def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else ""
     shown = name if len(name) <= 64 else f"{name[:64]}..."
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
-    if problem["loc"] == ("img",) and problem["type"] == "missing":
-        return InvalidField("img is missing: send a picture in the field img.", param="img")
+    if problem["type"] == "missing" and name == "imgs":
+        return InvalidField("imgs is missing: send pictures in the field imgs.", param="imgs")
     place = ".".join(str(step) for step in problem["loc"])
     return InvalidField(f"{place}: {problem['msg']}.", param=shown)
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
+    """`text`, or a ValueError where it holds a lone surrogate, which no tokenizer takes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -11,11 +11,14 @@ from PIL import Image
 from pydantic import Field
 from starlette.requests import Request
 
+from blip2_serve.api.batch_fields import BatchFields
 from blip2_serve.api.body import read_body
-from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
+from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, Fields, ImageFields, validate_fields
+from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.errors import Blip2Error
 
-_IMAGE = Field(description=ImageFields.model_fields["img"].description)
+# The type is what BentoML's client and the page know a file by; null, which they must not require, is not part of it.
+_IMAGE = Field(None, description=ImageFields.model_fields["img"].description)
 
 
 class _ReadFields:
@@ -23,14 +26,14 @@ class _ReadFields:
 
     model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
 
-    def __init__(self, fields: ImageFields | Blip2Error, request: Request) -> None:
+    def __init__(self, fields: Fields | Blip2Error, request: Request) -> None:
         self.fields = fields
         self.request = request
 
 
-async def _read(model: type[ImageFields], request: Request) -> IODescriptor:
+async def _read(model: type[Fields], request: Request) -> IODescriptor:
     try:
-        values = await read_body(request)
+        values = await read_body(request, model.repeatable)
         read = _ReadFields(validate_fields(model, values), request)
     except Blip2Error as refusal:
         read = _ReadFields(refusal, request)
@@ -40,7 +43,7 @@ async def _read(model: type[ImageFields], request: Request) -> IODescriptor:
 class _Input(IODescriptor):
     """A body, described by its own fields and read as `fields`."""
 
-    fields: ClassVar[type[ImageFields]]
+    fields: ClassVar[type[Fields]]
 
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
@@ -67,3 +70,24 @@ class ChatInput(ChatFields, _Input):
 
     fields = ChatFields
     img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class CaptionsInput(CaptionsFields, _Input):
+    """Body of /captions."""
+
+    fields = CaptionsFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class ChooseInput(ChooseFields, _Input):
+    """Body of /choose."""
+
+    fields = ChooseFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class BatchInput(BatchFields, _Input):
+    """Body of /batch."""
+
+    fields = BatchFields
+    imgs: list[Image.Image] = Field(description=BatchFields.model_fields["imgs"].description)  # type: ignore[assignment]

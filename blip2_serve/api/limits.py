@@ -1,6 +1,6 @@
 """How much strangers may send: a limit on every body, whether it says its length or not, and on all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,22 +17,30 @@ class BodyLimit:
     All bodies together are bounded by `MAX_BYTES_IN_FLIGHT`; who would exceed that is answered 503.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: Callable[[], int]) -> None:
-        """`max_bytes` is asked once, when the server starts: settings must not be read when this is imported."""
+    def __init__(
+        self, app: ASGIApp, max_bytes: Callable[[], int], other_paths: Mapping[str, Callable[[], int]] | None = None
+    ) -> None:
+        """`max_bytes` is asked once, when the server starts: settings must not be read when this is imported.
+
+        `other_paths` have limits of their own.
+        """
         self._app = app
         self._max_bytes = max_bytes()
+        self._other_paths = {path: limit() for path, limit in (other_paths or {}).items()}
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _declared_length(scope) > self._max_bytes:
-            await error_response(self._too_large())(scope, receive, send)
+            return
+        max_bytes = self._other_paths.get(scope["path"], self._max_bytes)
+        if _declared_length(scope) > max_bytes:
+            await error_response(_too_large(max_bytes))(scope, receive, send)
         else:
-            await self._counted(scope, receive, send)
+            await self._counted(max_bytes, scope, receive, send)
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _counted(self, max_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
 
         async def counting() -> Message:
@@ -41,8 +49,8 @@ class BodyLimit:
             size = len(message.get("body", b""))
             received += size
             self._in_flight += size
-            if received > self._max_bytes:
-                raise self._too_large()
+            if received > max_bytes:
+                raise _too_large(max_bytes)
             if self._in_flight > MAX_BYTES_IN_FLIGHT:
                 raise Busy("Too many pictures are being sent at once: try again in a second.", retry_after_s=1.0)
             return message
@@ -52,10 +60,9 @@ class BodyLimit:
         finally:
             self._in_flight -= received
 
-    def _too_large(self) -> ImageTooLarge:
-        return ImageTooLarge(
-            f"The request has more than the {self._max_bytes} bytes that are taken: send a smaller picture."
-        )
+
+def _too_large(max_bytes: int) -> ImageTooLarge:
+    return ImageTooLarge(f"The request has more than the {max_bytes} bytes that are taken: send a smaller picture.")
 
 
 def _declared_length(scope: Scope) -> int:

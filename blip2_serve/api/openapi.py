@@ -26,13 +26,17 @@ _ERROR_SCHEMA = {
 }
 _STATUSES = {
     "400": "A field is missing, unknown or out of bounds, or the picture is damaged",
+    "404": "The picture of this id is not kept any more, or there is no such model",
     "413": "Too many bytes or pixels",
     "415": "The body's or the picture's format is not served",
     "500": "The server failed on this request",
     "503": "The server is busy or going down",
     "504": "The answer took longer than the deadline",
 }
-_FOREIGN_SCHEMAS = ("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse")
+_FOREIGN_SCHEMAS = (
+    *("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse"),  # BentoML's
+    *("HTTPValidationError", "ValidationError"),  # FastAPI's
+)
 
 
 def describe_service(spec: dict[str, Any]) -> dict[str, Any]:
@@ -49,12 +53,14 @@ def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
     """`spec` with the fields as a form takes them; changes it in place.
 
     Swagger's "Try it out" would fill in and send `default: null`, and send every field whose encoding is JSON as a
-    file; of ours only lists are JSON.
+    file; of ours only lists are JSON, but those of files.
     """
     for item in spec["paths"].values():
-        for body in item.get("post", {}).get("requestBody", {}).get("content", {}).values():
+        for kind, body in item.get("post", {}).get("requestBody", {}).get("content", {}).items():
             fields = body["schema"].get("properties", {})
-            body["encoding"] = {name: {"contentType": "application/json"} for name in fields if _is_list(fields[name])}
+            if kind != "application/json":
+                lists = [name for name in fields if _is_list(fields[name])]
+                body["encoding"] = {name: {"contentType": "application/json"} for name in lists}
             for field in fields.values():
                 if field.get("default", "given") is None:
                     del field["default"]
@@ -62,7 +68,7 @@ def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_list(field: dict[str, Any]) -> bool:
-    return field.get("type") == "array"
+    return field.get("type") == "array" and field.get("items", {}).get("format") != "binary"
 
 
 def describe_errors(spec: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +81,8 @@ def describe_errors(spec: dict[str, Any]) -> dict[str, Any]:
         if "post" in item:
             responses = item["post"]["responses"]
             item["post"]["responses"] = {"200": responses["200"], **_error_responses()}
+        if "get" in item:
+            item["get"]["responses"].pop("422", None)  # FastAPI's; no path of ours is answered so
     return spec
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 
 REPLACEMENT = "\ufffd"
+# What transformers' `clean_up_tokenization`, which a T5's tokenizer may ask for, pulls together once it is whole.
+PULLED_TOGETHER = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class TextStream:
     """The text of one row as it grows; `decode` turns a list of ids into text.
 
     Byte-level tokens may end inside a character, which decodes to U+FFFD: such an end is held back until the
-    character is whole or the row ends. With stop strings, `text` is cut before the first one. Only generated text is
-    searched (transformers' StopStringCriteria looks into the prompt's end as well).
+    character is whole or the row ends; so is the beginning of what may be pulled together. With stop strings, `text`
+    is cut before the first one. Only generated text is searched (transformers' StopStringCriteria looks into the
+    prompt's end as well).
     """
 
     def __init__(self, decode: Callable[[list[int]], str], stop: tuple[str, ...] = ()) -> None:
@@ -34,7 +37,7 @@ class TextStream:
 
     def _num_safe(self) -> int:
         text = self.text.rstrip(REPLACEMENT)
-        return len(text) - held_back(text, self._stop)
+        return len(text) - held_back(text, (*self._stop, *PULLED_TOGETHER))
 
     def _release(self, end: int) -> str:
         piece = self.text[self._num_sent : end]
@@ -49,7 +52,7 @@ def find_stop(text: str, stop: tuple[str, ...]) -> int | None:
 
 
 def held_back(text: str, stop: tuple[str, ...]) -> int:
-    """How many characters at the end of `text` may turn out to be the beginning of a stop string."""
+    """How many characters at the end of `text` may turn out to be the beginning of one of `stop`."""
     longest = max((len(string) for string in stop), default=1) - 1
     for length in range(min(longest, len(text)), 0, -1):
         if any(string.startswith(text[-length:]) for string in stop):

@@ -20,16 +20,18 @@ from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Requ
 from blip2_serve.engine.runner import EncodeImages, Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import Sequence
-from blip2_serve.engine.stopping import BeamRows, Decode, IndependentRows
+from blip2_serve.engine.stopping import BeamRows, Decode, GivenRows, IndependentRows
 from blip2_serve.engine.vision_batcher import VisionBatcher
 from blip2_serve.engine.watchdog import Watchdog
-from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure
+from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure, UnknownImage
 
 log = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
+Rows = IndependentRows | GivenRows | BeamRows
 IDLE_S = 1.0
 STOP_TIMEOUT_S = 10.0
+_SEND_IT_AGAIN = "The picture with this id is not kept any more, or was never sent here: send the picture again."
 
 
 class Engine:
@@ -70,7 +72,7 @@ class Engine:
 
         self._sequences: dict[int, Sequence] = {}
         self._image_rows: dict[Sequence, torch.Tensor] = {}
-        self._running: dict[Sequence, IndependentRows | BeamRows] = {}
+        self._running: dict[Sequence, Rows] = {}
         self._num_steps = self._num_row_steps = self._num_images = 0
 
         self._lock = threading.Lock()
@@ -182,10 +184,12 @@ class Engine:
         request = sequence.request
         self._sequences[request.request_id] = sequence
         rows = self._image_cache.get(request.image.key)
-        if rows is None:
+        if rows is not None:
+            self._has_image(sequence, rows)
+        elif isinstance(request.image, ImageInput) or self._vision.holds(request.image.key):
             self._vision.add(sequence)
         else:
-            self._has_image(sequence, rows)
+            self._fail(sequence, UnknownImage(_SEND_IT_AGAIN, param="img_id"))
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -296,8 +300,10 @@ class Engine:
 
     # ---- helpers of both
 
-    def _rows_of(self, sequence: Sequence) -> IndependentRows | BeamRows:
+    def _rows_of(self, sequence: Sequence) -> Rows:
         ends = self._runner.ends.ids
+        if sequence.request.continuations:
+            return GivenRows(sequence)
         if sequence.shape.beams:
             return BeamRows(sequence, ends, self._backend.vocab_size)
         return IndependentRows(sequence, ends, self._decode_ids)

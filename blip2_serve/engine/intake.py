@@ -24,7 +24,8 @@ def make_sequence(request: Request, backend: Backend, books: RowBooks) -> Sequen
     """
     prompt_ids = request.prompt_ids
     if request.num_rows > books.max_rows:
-        field = "num_beams" if request.uses_beams else "num_return_sequences"
+        samples = "continuations" if request.continuations else "num_return_sequences"
+        field = "num_beams" if request.uses_beams else samples
         raise InvalidField(f"{field} is at most {books.max_rows} here", param=field)
     num_prefix = backend.num_prefix(prompt_ids)
     max_new_tokens = request.options.max_new_tokens

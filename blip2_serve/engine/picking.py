@@ -1,7 +1,8 @@
 """Logits to tokens: for every row, which row it continues and what it says next.
 
-Greedy and sampled rows continue themselves; beams may continue each other (beams.py). Everything of one step is
-decided in a few tensor operations, and leaves the device in one copy (`Picked.packed`).
+Greedy and sampled rows continue themselves, as do rows whose text is given and only scored; beams may continue each
+other (beams.py). Everything of one step is decided in a few tensor operations, and leaves the device in one copy
+(`Picked.packed`).
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ class Picked:
     logits processors, what its rows have said.
 
     packed (n, width) float64 is what the host wants to know; ids and float32 numbers are exact in it. Its columns
-    are k tokens and k log-probabilities, and for beams k parents, done, then the finished hypotheses' k scores, codes
-    and end log-probabilities.
+    are k tokens and k log-probabilities. For beams follow k parents, done, then the finished hypotheses' k scores,
+    codes and end log-probabilities; for other rows, where a sequence of the span asks for likely tokens, k times
+    their ids and k times their log-probabilities, best first, as many as the most that one of them asks for.
     """
 
     span: Span
@@ -60,8 +62,22 @@ def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     sampled = [index for index, sequence in enumerate(sequences) if sequence.options.do_sample]
     if sampled:
         tokens[sampled] = _sample(scores[sampled], [sequences[index] for index in sampled])
-    logprobs = logits.gather(2, tokens[:, :, None]).squeeze(2) - logits.logsumexp(dim=2)
-    return Picked(span, _pack(tokens, logprobs), tokens, _said(span, tokens))
+    given = [index for index, sequence in enumerate(sequences) if sequence.request.continuations]
+    if given:
+        tokens[given] = torch.tensor([sequences[index].given_tokens() for index in given]).to(tokens.device)
+    mass = logits.logsumexp(dim=2, keepdim=True)
+    logprobs = (logits.gather(2, tokens[:, :, None]) - mass).squeeze(2)
+    packed = _pack(tokens, logprobs, *_likely(span, logits, mass))
+    return Picked(span, packed, tokens, _said(span, tokens))
+
+
+def _likely(span: Span, logits: torch.Tensor, mass: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Ids and log-probabilities (n, k * count) each of the likeliest tokens; nothing where nobody asks."""
+    most = max(sequence.request.top_logprobs for sequence in span.sequences)
+    if not most:
+        return ()
+    best = logits.topk(min(most, logits.shape[2]))
+    return best.indices.flatten(1), (best.values - mass).flatten(1)
 
 
 def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:

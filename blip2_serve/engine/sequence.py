@@ -48,6 +48,10 @@ class Sequence:
             self._draws.append([self._random.random() for _ in range(self.shape.num_rows)])
         return self._draws[self.num_steps]
 
+    def given_tokens(self) -> list[int]:
+        """What the rows of given continuations say next; a row that has ended repeats its last token."""
+        return [ids[min(self.num_steps, len(ids) - 1)] for ids in self.request.continuations]
+
     def record(self, tokens: list[int], logprobs: list[float], parents: list[int] | None = None) -> None:
         """Logs one step of all rows; `parents[r]` is the row that row r continues (itself, where None)."""
         self._tokens.append(tokens)

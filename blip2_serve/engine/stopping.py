@@ -1,9 +1,9 @@
 """When a row ends and why, and what is then answered; beams end by `beams.py`'s own rule. No torch."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 
 from blip2_serve.engine.detokenizer import TextStream
-from blip2_serve.engine.request import Completion, Delta
+from blip2_serve.engine.request import Completion, Delta, Likely
 from blip2_serve.engine.sequence import Sequence
 from blip2_serve.options import DecodingOptions, FinishReason
 
@@ -26,9 +26,11 @@ def completion(
     *,
     beam_score: float | None = None,
     text: str | None = None,
+    likely: Iterable[tuple[Likely, ...]] = (),
 ) -> Completion:
     """A completion with its `score`: the mean log-probability, end token counted."""
-    return Completion(tuple(ids), tuple(logprobs), sum(logprobs) / len(logprobs), beam_score, reason, text)
+    score = sum(logprobs) / len(logprobs)
+    return Completion(tuple(ids), tuple(logprobs), score, beam_score, reason, text, tuple(likely))
 
 
 class IndependentRows:
@@ -39,6 +41,7 @@ class IndependentRows:
         self._sequence = sequence
         self._end_ids = end_ids
         self._completions: list[Completion | None] = [None] * request.num_rows
+        self._likely: list[list[tuple[Likely, ...]]] = [[] for _ in self._completions]
         self._texts: list[TextStream] = []
         if request.stream or request.stop:
             self._texts = [TextStream(decode, request.stop) for _ in self._completions]
@@ -52,16 +55,19 @@ class IndependentRows:
         return tuple(row for row in self._completions if row is not None)
 
     def take(self, numbers: list[float]) -> list[Delta]:
-        """Logs one step, k tokens and k log-probabilities; returns what a streaming caller is told about it."""
-        num_rows = len(self._completions)
-        tokens, logprobs = [int(number) for number in numbers[:num_rows]], numbers[num_rows:]
+        """Logs one step, laid out as `picking.Picked.packed` says; returns what a streaming caller is told about it."""
+        num_rows, request = len(self._completions), self._sequence.request
+        tokens, logprobs = [int(number) for number in numbers[:num_rows]], numbers[num_rows : 2 * num_rows]
         self._sequence.record(tokens, logprobs)
+        likely = _likely(numbers[2 * num_rows :], num_rows, request.top_logprobs)
         deltas: list[Delta] = []
         for row, token in enumerate(tokens):
             if self._completions[row] is None:
+                self._likely[row].extend(likely[row : row + 1])
                 text = self._take_token(row, token)
-                if self._sequence.request.stream:
-                    deltas.append(Delta(self._sequence.request.request_id, row, token, logprobs[row], text))
+                if request.stream:
+                    told = likely[row] if likely else ()
+                    deltas.append(Delta(request.request_id, row, token, logprobs[row], text, told))
         return deltas
 
     def _take_token(self, row: int, token: int) -> str:
@@ -75,8 +81,43 @@ class IndependentRows:
             reason, text = "stop" if stream.stopped else reason, stream.text
         if reason is not None:
             ids, logprobs = sequence.path(row, sequence.num_steps)
-            self._completions[row] = completion(ids, logprobs, reason, text=text)
+            self._completions[row] = completion(ids, logprobs, reason, text=text, likely=self._likely[row])
         return piece
+
+
+def _likely(numbers: list[float], num_rows: int, count: int) -> list[tuple[Likely, ...]]:
+    """Each row's `count` likeliest tokens; others of the batch may have asked for more, or for none."""
+    if not count:
+        return []
+    ids, logprobs = (_in_parts(half, len(half) // num_rows) for half in _in_parts(numbers, len(numbers) // 2))
+    return [
+        tuple(Likely(int(token_id), logprob) for token_id, logprob in zip(row_ids, row_logprobs, strict=True))[:count]
+        for row_ids, row_logprobs in zip(ids, logprobs, strict=True)
+    ]
+
+
+class GivenRows:
+    """Rows of given continuations: each ends with its last token, whatever that is."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self._lengths = [len(ids) for ids in sequence.request.continuations]
+
+    @property
+    def done(self) -> bool:
+        return self._sequence.num_steps >= max(self._lengths)
+
+    def completions(self) -> tuple[Completion, ...]:
+        """The continuations with their log-probabilities, in the order of the request."""
+        paths = (self._sequence.path(row, length) for row, length in enumerate(self._lengths))
+        return tuple(completion(ids, logprobs, "stop") for ids, logprobs in paths)
+
+    def take(self, numbers: list[float]) -> list[Delta]:
+        """Logs one step, k tokens and k log-probabilities; nothing of it streams."""
+        num_rows = len(self._lengths)
+        tokens, logprobs = numbers[:num_rows], numbers[num_rows : 2 * num_rows]
+        self._sequence.record([int(token) for token in tokens], logprobs)
+        return []
 
 
 class BeamRows:

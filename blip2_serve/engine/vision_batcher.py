@@ -13,9 +13,14 @@ class VisionBatcher:
         # By the image's key, of queued images and of those that are being encoded.
         self._waiting: dict[bytes, list[Sequence]] = {}
 
+    def holds(self, key: bytes) -> bool:
+        """Whether this image waits to be encoded, or is being encoded."""
+        return key in self._waiting
+
     def add(self, sequence: Sequence) -> None:
+        """Queues a sequence; where it only knows its image's key, the image has to be held."""
         image = sequence.request.image
-        if image.key not in self._waiting:
+        if isinstance(image, ImageInput) and image.key not in self._waiting:
             self._queued[image.key] = image
         self._waiting.setdefault(image.key, []).append(sequence)
 

@@ -46,9 +46,37 @@ class Reference:
         begin = len(ids) if self._loaded.family == "opt" else 1
         return self._finished(output[0, begin:].tolist())
 
+    @torch.inference_mode()
+    def score(self, image: Image.Image, prompt_ids: list[int], continuation_ids: list[int]) -> list[float]:
+        """Log-probability of each token of a continuation, from the model's raw logits."""
+        model, placement = self._loaded.model, self._loaded.placement
+        pixels = self._loaded.image_processor(image, return_tensors="pt")["pixel_values"]
+        return score_continuation(model, pixels.to(placement.device, placement.dtype), prompt_ids, continuation_ids)
+
     def _finished(self, ids: list[int]) -> Generated:
         has_ended = bool(ids) and ids[-1] in end_ids_of(self._loaded.model.language_model)
         return Generated(ids, "stop" if has_ended else "length")
+
+
+def score_continuation(
+    model: Any, pixel_values: torch.Tensor, prompt_ids: list[int], continuation_ids: list[int]
+) -> list[float]:
+    """The log-probabilities by one call of transformers' forward, which is shown prompt and continuation at once.
+
+    `pixel_values` (1, 3, S, S); `prompt_ids` as `Reference.generate` takes them; all on one device.
+    """
+    prompt = [model.config.image_token_index] * model.config.num_query_tokens + prompt_ids
+    is_opt = model.config.use_decoder_only_language_model
+    input_ids = torch.tensor([prompt + continuation_ids if is_opt else prompt], device=pixel_values.device)
+    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    if not is_opt:
+        start = [model.config.text_config.decoder_start_token_id]
+        inputs["decoder_input_ids"] = torch.tensor([start + continuation_ids[:-1]], device=pixel_values.device)
+    logits = model(pixel_values=pixel_values, **inputs).logits[0]
+    # The logits at a token are about the next one; T5's decoder is shown nothing but the continuation.
+    first = len(prompt) - 1 if is_opt else 0
+    logprobs = logits[first : first + len(continuation_ids)].float().log_softmax(dim=-1)
+    return [logprobs[place, token].item() for place, token in enumerate(continuation_ids)]
 
 
 def end_ids_of(language_model: Any) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Images that are encoded in threads beside the loop: nobody waits for them but who asked, and answers are the same."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from engine.driving import Driver, answer, encoder_of, make_engine
 from engine.wide_models import Case, make_model
 
 from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.request import Event, Failed
+from blip2_serve.engine.request import Event, Failed, KnownImage
 from blip2_serve.errors import EngineDead, EngineFailure
 from blip2_serve.options import DecodingOptions
 
@@ -90,6 +91,20 @@ def test_an_image_asked_for_while_it_is_encoded_is_not_encoded_again(model: Any)
     encoder.let_go(2)
     step_until(driver, has_ended(driver, 0, 1))
     assert encoder.num_images == 1
+
+
+def test_an_image_that_is_being_encoded_can_be_asked_for_by_its_id(model: Any) -> None:
+    encoder = HeldEncoder(model)
+    driver = Driver(make_engine(model, encode_images=encoder, encoder_threads=1))
+    sent = Case(0, (2, 5), OPTIONS).request(0)
+    driver.send(sent)
+    step_until(driver, encoder.began.is_set)
+    driver.send(dataclasses.replace(sent, request_id=1, image=KnownImage(sent.image.key)))
+    driver.engine.cancel(0)
+    driver.step()
+    encoder.let_go()
+    step_until(driver, has_ended(driver, 1))
+    assert driver.finished(1)
 
 
 def test_the_image_of_a_caller_who_left_while_it_was_encoded_is_kept_for_the_next(model: Any) -> None:

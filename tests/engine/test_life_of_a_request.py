@@ -113,6 +113,7 @@ def test_what_never_fits_is_refused_at_once(model: Any) -> None:
     [
         (DecodingOptions(num_beams=2, do_sample=True), {}),
         (BEAMS, {"stop": ("a",)}),
+        (BEAMS, {"top_logprobs": 1}),
         (BEAMS, {"stream": True}),
         (DecodingOptions(num_beams=1, num_return_sequences=2), {}),
     ],
@@ -218,6 +219,19 @@ def test_text_streams_hold_back_half_characters_and_beginnings_of_stop_strings()
     assert stream.push(41) == ""
     assert stream.push(42) == ""
     assert (stream.stopped, stream.text) == (True, "cäac")
+
+
+@pytest.mark.parametrize(
+    "words", [("do", " n", "'t", "."), ("a", " ", ".", " b"), ("a", " '", " b"), ("no", " n", "o")]
+)
+def test_a_stream_ends_as_the_text_that_a_cleaning_tokenizer_makes_of_it(words: tuple[str, ...]) -> None:
+    def clean(ids: list[int]) -> str:
+        text = "".join(words[number] for number in ids)
+        return text.replace(" .", ".").replace(" ' ", "'").replace(" n't", "n't")
+
+    stream = TextStream(clean)
+    pieces = [stream.push(number, is_last=number == len(words) - 1) for number in range(len(words))]
+    assert "".join(pieces) == clean(list(range(len(words))))
 
 
 def test_what_was_held_back_comes_with_the_last_token() -> None:

@@ -1,0 +1,69 @@
+"""What is answered in JSON: the shapes that the OpenAPI page shows."""
+
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+
+from blip2_serve.captions import ScoredCaption
+from blip2_serve.choices import Choice
+from blip2_serve.errors import Blip2Error
+from blip2_serve.options import FinishReason
+from blip2_serve.tasks import Answer
+
+ShapeT = TypeVar("ShapeT", bound=BaseModel)
+
+
+class CaptionsAnswer(BaseModel):
+    """Answer of /captions, best first."""
+
+    captions: list[ScoredCaption]
+
+
+class ChooseAnswer(BaseModel):
+    """Answer of /choose, most probable first."""
+
+    choices: list[Choice]
+
+
+class Answered(BaseModel):
+    """What is said about one picture of /batch."""
+
+    text: str
+    image_id: str = Field(description="SHA-256 of the uploaded bytes, in hexadecimal")
+    new_tokens: int
+    finish_reason: FinishReason
+
+
+class NotAnswered(BaseModel):
+    """What was wrong with one picture of /batch; as the answer of an endpoint that takes one picture says it."""
+
+    error: dict[str, str | None]
+
+
+class BatchAnswer(BaseModel):
+    """Answer of /batch, in the order of the pictures."""
+
+    results: list[Answered | NotAnswered]
+
+    @classmethod
+    def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
+        """The results as they are answered."""
+        return cls(results=[_entry(result) for result in results])
+
+
+def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
+    """`answer` as the response that BentoML passes on; typed as what the endpoint declares."""
+    return cast(ShapeT, JSONResponse(answer.model_dump(mode="json"), headers=headers))
+
+
+def _entry(result: Answer | Blip2Error) -> Answered | NotAnswered:
+    if isinstance(result, Blip2Error):
+        error: dict[str, Any] = result.to_dict()["error"]
+        return NotAnswered(error=error)
+    return Answered(
+        text=result.text,
+        image_id=result.image_id,
+        new_tokens=result.new_tokens,
+        finish_reason=result.finish_reason,
+    )

@@ -1,0 +1,156 @@
+"""OpenAI's chat completions and model list, as an application to be mounted at /v1."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request, Response
+
+from blip2_serve.api.body import read_json_body
+from blip2_serve.api.disconnect import while_connected
+from blip2_serve.api.errors import error_response, public_error, unexpected_error
+from blip2_serve.api.openai_images import image_of
+from blip2_serve.api.openai_messages import read_conversation
+from blip2_serve.api.openai_request import EXAMPLE, ChatRequest, validate_request
+from blip2_serve.api.openai_responses import ChatCompletion, Model, ModelList, now
+from blip2_serve.api.openai_stream import Chunks, EventStream
+from blip2_serve.asking import Ask
+from blip2_serve.completions import Completions, Growing, Piece, Wanted
+from blip2_serve.errors import Blip2Error, UnknownModel
+from blip2_serve.images import ImageSource
+from blip2_serve.options import DecodingOptions
+from blip2_serve.tasks import Tasks
+
+ALIAS = "blip2"
+PATHS = frozenset({"/chat/completions", "/models"})
+_QUESTION = {"type": "text", "text": "what color is the background?"}
+_PICTURE = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,..."}}
+_EXAMPLE = {"model": ALIAS, "messages": [{"role": "user", "content": [_QUESTION, _PICTURE]}]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request, understood; what it was read from, megabytes of base64, is forgotten."""
+
+    image: ImageSource
+    ask: Ask
+    options: DecodingOptions
+    wanted: Wanted
+    logprobs: bool
+    stream: bool
+    include_usage: bool
+
+
+class _Endpoints:
+    """The endpoints on the tasks of whatever service runs now."""
+
+    def __init__(self, get_tasks: Callable[[], Tasks]) -> None:
+        self._get_tasks = get_tasks
+        self._created = now()
+
+    async def list_models(self) -> ModelList:
+        """The one model that is served."""
+        return ModelList(data=[Model(id=self._get_tasks().model_name, created=self._created)])
+
+    async def get_model(self, model: str) -> Model:
+        """One model by its name."""
+        tasks = self._get_tasks()
+        _check_model(model, tasks)
+        return Model(id=tasks.model_name, created=self._created)
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer the last message of a conversation about a picture; without text, caption the picture."""
+        tasks = self._get_tasks()
+        call = await _read_call(request, tasks)
+        if call.stream:
+            return await _stream(request, call, tasks)
+        done = await while_connected(request, tasks.complete(call.image, call.ask, call.options, call.wanted))
+        # 16 answers with 20 likely tokens at each place take half a second to write down.
+        body = await asyncio.to_thread(_body, tasks.model_name, done, call.logprobs)
+        return Response(body, headers=_headers(done), media_type="application/json")
+
+
+def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
+    """The application; `get_tasks` is asked at every request, because it is made before the model is loaded."""
+    app = FastAPI(openapi_url=None)
+    endpoints = _Endpoints(get_tasks)
+    app.add_api_route("/models", endpoints.list_models, methods=["GET"], tags=["OpenAI"])
+    app.add_api_route("/models/{model:path}", endpoints.get_model, methods=["GET"], tags=["OpenAI"])
+    app.add_api_route(
+        "/chat/completions",
+        endpoints.chat_completions,
+        methods=["POST"],
+        tags=["OpenAI"],
+        responses={200: {"model": ChatCompletion, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": _body_description()}}},
+    )
+    app.add_exception_handler(Blip2Error, _answer_error)
+    app.add_exception_handler(Exception, _answer_bug)
+    return app
+
+
+async def _read_call(request: Request, tasks: Tasks) -> _Call:
+    asked = validate_request(await read_json_body(request, EXAMPLE))
+    _check_model(asked.model, tasks)
+    conversation = read_conversation(asked.messages)
+    ask = conversation.ask(asked.task)
+    return _Call(
+        image=await asyncio.to_thread(image_of, conversation.image),  # megabytes of base64
+        ask=ask,
+        options=asked.options(ask.task, tasks.family),
+        wanted=asked.wanted,
+        logprobs=asked.logprobs,
+        stream=asked.stream,
+        include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
+    )
+
+
+def _body(model: str, done: Completions, logprobs: bool) -> str:
+    return ChatCompletion.of(model, done, logprobs=logprobs).model_dump_json()
+
+
+def _check_model(name: str, tasks: Tasks) -> None:
+    if name not in (tasks.model_name, ALIAS):
+        raise UnknownModel(
+            f"There is no model {name[:128]!r} here: ask {tasks.model_name!r}, or {ALIAS!r} for short.", param="model"
+        )
+
+
+async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
+    """Waits for the first token, so that what fails before it is answered with its own status."""
+    growing, first = await while_connected(request, _begin(call, tasks))
+    chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
+    events = chunks.events(first, growing.pieces, call.options.num_return_sequences)
+    return EventStream(events, _headers(growing))
+
+
+async def _begin(call: _Call, tasks: Tasks) -> tuple[Growing, Piece | Completions]:
+    growing = await tasks.stream(call.image, call.ask, call.options, call.wanted)
+    return growing, await anext(growing.pieces)
+
+
+def _headers(done: Completions | Growing) -> dict[str, str]:
+    dropped = {} if done.dropped_turns is None else {"X-Dropped-Turns": str(done.dropped_turns)}
+    return {"X-Image-Id": done.image_id, **dropped}
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    told = public_error(error)
+    if told.param in ("img", "img_id", "txt"):  # the names of picture and text at the other endpoints
+        told.param = "messages"
+    return error_response(told)
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    return error_response(unexpected_error())  # Starlette raises it again, and `ErrorShape` logs it
+
+
+def _body_description() -> dict[str, object]:
+    """The schema of the body with nothing to look up elsewhere: FastAPI collects only the models it parses itself."""
+    schema = ChatRequest.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    for field in schema["properties"].values():
+        for option in field.get("anyOf", ()):
+            if "$ref" in option:
+                option.update(definitions[option.pop("$ref").rsplit("/", 1)[-1]])
+    return {"schema": schema, "example": _EXAMPLE}

@@ -1,0 +1,34 @@
+"""Where a chat's picture comes from: what the `url` of an `image_url` part stands for."""
+
+import re
+
+from blip2_serve.api.image_text import ID_PATTERN, image_of_id, image_source
+from blip2_serve.errors import InvalidImage
+from blip2_serve.images import ImageSource
+
+_ID_PREFIX = "image-id:"
+
+
+def image_of(url: str) -> ImageSource:
+    """A URL, a data: URI or base64 as at the other endpoints; or an id, for which OpenAI has no field of its own.
+
+    Raises:
+        InvalidImage: none of the four.
+    """
+    if not url.startswith(_ID_PREFIX):
+        return _image_source(url)
+    digits = url.removeprefix(_ID_PREFIX)
+    if not re.fullmatch(ID_PATTERN, digits):
+        raise InvalidImage(f"After {_ID_PREFIX} come the 64 hex digits of an X-Image-Id.", param="messages")
+    return image_of_id(digits)
+
+
+def _image_source(url: str) -> ImageSource:
+    try:
+        return image_source(url)
+    except InvalidImage:
+        raise InvalidImage(
+            "The url of image_url is neither a URL nor a data: URI with base64 nor an image-id: send the picture as"
+            ' "data:image/jpeg;base64,...".',
+            param="messages",
+        ) from None

@@ -1,0 +1,53 @@
+"""Many at once, from one caller: bounded, in order, and given up together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from blip2_serve.errors import Blip2Error, Busy, EngineDead
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+MAX_AT_ONCE = 16
+
+
+def places(max_queue: int) -> asyncio.Semaphore:
+    """How many pictures of batches may be on their way at once: a quarter of the queue, so that others find room."""
+    return asyncio.Semaphore(max(1, min(MAX_AT_ONCE, max_queue // 4)))
+
+
+async def answer_each(
+    items: Sequence[ItemT], ask: Callable[[ItemT], Awaitable[ResultT]], gate: asyncio.Semaphore
+) -> list[ResultT | Blip2Error]:
+    """What `ask` gives for each item, or its own error. Cancelled, it takes along what is on its way.
+
+    Raises:
+        EngineDead: the model's loop has stopped.
+        Busy: not one of them found a place in the queue.
+    """
+
+    async def attempt(item: ItemT) -> ResultT | Blip2Error:
+        async with gate:
+            try:
+                return await ask(item)
+            except EngineDead:
+                raise
+            except Blip2Error as error:
+                return error
+
+    results = await together([attempt(item) for item in items])
+    busy = [result for result in results if isinstance(result, Busy)]
+    if len(busy) == len(items):
+        raise busy[0]
+    return results
+
+
+async def together(work: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """The results in order. When one fails, or the caller is cancelled, the others are cancelled, too."""
+    running = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for each in running:
+            each.cancel()

@@ -1,0 +1,43 @@
+"""Single tokens as text and as bytes, for those who want to see what an answer is made of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import decoders
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+_BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenText:
+    """What a token adds to a text. `data` is exact; `text` has U+FFFD where a token is a part of a character."""
+
+    text: str
+    data: bytes
+
+
+class Vocabulary:
+    """Looks tokens up by id; those that were asked for are remembered."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = tokenizer.backend_tokenizer.decoder
+        self._is_byte_level = isinstance(self._decoder, decoders.ByteLevel)
+        self._seen: dict[int, TokenText] = {}
+
+    def __getitem__(self, token_id: int) -> TokenText:
+        """Special tokens are spelled out; an id beyond the vocabulary, which padded weights have, is empty."""
+        if token_id not in self._seen:
+            self._seen[token_id] = self._look_up(token_id)
+        return self._seen[token_id]
+
+    def _look_up(self, token_id: int) -> TokenText:
+        token: str = self._tokenizer.convert_ids_to_tokens(token_id) or ""
+        if token and token_id not in self._tokenizer.all_special_ids:
+            if self._is_byte_level:
+                data = bytes(_BYTE_OF[character] for character in token)
+                return TokenText(data.decode("utf-8", "replace"), data)
+            # After another token, because a text's first loses its space.
+            token = self._decoder.decode(["a", token])[1:]
+        return TokenText(token, token.encode())

@@ -1,0 +1,33 @@
+"""Single tokens as text and bytes, for both kinds of tokenizer."""
+
+import pytest
+from serving import ROOT
+from tiny import byte_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from blip2_serve.model.vocabulary import TokenText, Vocabulary
+
+
+def test_the_bytes_of_byte_level_tokens_join_to_the_text() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints/demo")
+    vocabulary = Vocabulary(tokenizer)
+    text = " a yellow star, naïve 🦊\n"
+    tokens = [vocabulary[token_id] for token_id in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert b"".join(token.data for token in tokens).decode() == text
+    assert " yellow" in [token.text for token in tokens]
+
+
+def test_a_part_of_a_character_is_no_text_but_bytes() -> None:
+    tokenizer = byte_tokenizer("opt")
+    halves = [Vocabulary(tokenizer)[token_id] for token_id in tokenizer("ä", add_special_tokens=False)["input_ids"]]
+    assert halves == [TokenText("\ufffd", b"\xc3"), TokenText("\ufffd", b"\xa4")]
+
+
+@pytest.mark.parametrize(("token_id", "text"), [(1, " the"), (2, "s"), (0, "</s>"), (99, "")])
+def test_tokens_of_a_sentencepiece_keep_their_space(token_id: int, text: str) -> None:
+    pieces = Tokenizer(models.Unigram([("</s>", 0.0), ("▁the", -1.0), ("s", -2.0)], unk_id=0))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    pieces.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="</s>")
+    assert Vocabulary(tokenizer)[token_id] == TokenText(text, text.encode())
