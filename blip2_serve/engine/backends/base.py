@@ -1,6 +1,8 @@
 """What the engine asks of a language model, and the attention that both families share."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -42,14 +44,16 @@ class Backend(Protocol):
         ...
 
 
-Weights = tuple[torch.Tensor, torch.Tensor | None]
+Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
-def fuse(linears: SequenceOf[Any]) -> Weights:
+def fuse(linears: SequenceOf[Any]) -> Linear:
     """One linear layer out of several with the same input; theirs become views of it, so memory is not taken twice.
 
-    Returns weight (sum of outputs, inputs) and bias or None.
+    Its output is theirs side by side. Quantised layers keep their own scales and stay apart: they run in turn.
     """
+    if any(map(is_quantized, linears)):
+        return lambda hidden: torch.cat([linear(hidden) for linear in linears], dim=-1)
     weight = torch.cat([linear.weight.data for linear in linears])
     bias = None if linears[0].bias is None else torch.cat([linear.bias.data for linear in linears])
     start = 0
@@ -59,13 +63,20 @@ def fuse(linears: SequenceOf[Any]) -> Weights:
         if bias is not None:
             linear.bias.data = bias[start:stop]
         start = stop
-    return weight, bias
+    return partial(F.linear, weight=weight, bias=bias)
 
 
-def weights_of(module: Any) -> Weights:
-    """Weight and bias of a linear layer or a norm; None where it has none."""
+def linear_of(module: Any) -> Linear:
+    """A linear layer as a plain function: calling a Module costs as much as a small norm; a quantised one has to be."""
+    if is_quantized(module):
+        return module  # type: ignore[no-any-return]
     bias = module.bias
-    return module.weight.data, None if bias is None else bias.data
+    return partial(F.linear, weight=module.weight.data, bias=None if bias is None else bias.data)
+
+
+def is_quantized(module: Any) -> bool:
+    """Whether a linear layer's numbers are packed in a way that only its own `forward` can read."""
+    return not module.weight.is_floating_point()
 
 
 def attend(

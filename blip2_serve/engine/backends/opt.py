@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.engine.backends.base import attend, fuse, join, stack_images, weights_of
+from blip2_serve.engine.backends.base import attend, fuse, join, linear_of, stack_images
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.sequence import Sequence
@@ -121,23 +121,23 @@ class _Layer:
         attention = layer.self_attn
         self._norms_first: bool = layer.do_layer_norm_before
         self._inputs = fuse([attention.q_proj, attention.k_proj, attention.v_proj])
-        self._output = weights_of(attention.out_proj)
-        self._up, self._down = weights_of(layer.fc1), weights_of(layer.fc2)
+        self._output = linear_of(attention.out_proj)
+        self._up, self._down = linear_of(layer.fc1), linear_of(layer.fc2)
         self._activation = layer.activation_fn
         self._attention_norm = _norm(layer.self_attn_layer_norm)
         self._final_norm = _norm(layer.final_layer_norm)
 
     def states(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (..., width) -> query, key and value (..., 3 * width)."""
-        return F.linear(self._attention_norm(hidden) if self._norms_first else hidden, *self._inputs)
+        return self._inputs(self._attention_norm(hidden) if self._norms_first else hidden)
 
     def finish(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """hidden and what attention made of it, (..., width) each -> the next layer's hidden."""
-        hidden = hidden + F.linear(mixed, *self._output)
+        hidden = hidden + self._output(mixed)
         if not self._norms_first:
             hidden = self._attention_norm(hidden)
         normed = self._final_norm(hidden) if self._norms_first else hidden
-        hidden = hidden + F.linear(self._activation(F.linear(normed, *self._up)), *self._down)
+        hidden = hidden + self._down(self._activation(self._up(normed)))
         return hidden if self._norms_first else self._final_norm(hidden)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers.activations import NewGELUActivation
 
-from blip2_serve.engine.backends.base import attend, fuse, join, stack_images, weights_of
+from blip2_serve.engine.backends.base import attend, fuse, join, linear_of, stack_images
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES
@@ -128,43 +128,44 @@ class _Layer:
         own, cross, feed = block.layer[0], block.layer[1], block.layer[2]
         self._own_norm, self._cross_norm, self._feed_norm = (_Norm(part.layer_norm) for part in (own, cross, feed))
         self._own_inputs = fuse([own.SelfAttention.q, own.SelfAttention.k, own.SelfAttention.v])
-        self._own_output = weights_of(own.SelfAttention.o)
-        self._cross_query = weights_of(cross.EncDecAttention.q)
+        self._own_output = linear_of(own.SelfAttention.o)
+        self._cross_query = linear_of(cross.EncDecAttention.q)
         self._cross_inputs = fuse([cross.EncDecAttention.k, cross.EncDecAttention.v])
-        self._cross_output = weights_of(cross.EncDecAttention.o)
+        self._cross_output = linear_of(cross.EncDecAttention.o)
         dense = feed.DenseReluDense
         self._is_gated = hasattr(dense, "wi_0")
-        self._up = fuse([dense.wi_0, dense.wi_1]) if self._is_gated else weights_of(dense.wi)
-        self._down = weights_of(dense.wo)
+        self._up = fuse([dense.wi_0, dense.wi_1]) if self._is_gated else linear_of(dense.wi)
+        self._down = linear_of(dense.wo)
+        self._down_dtype = dense.wo.weight.dtype
         self._activation = _activation(dense.act)
 
     def cross_states(self, encoded: torch.Tensor) -> torch.Tensor:
         """encoded (n, tokens, d_model) -> keys and values (n, tokens, 2 * width)."""
-        return F.linear(encoded, *self._cross_inputs)
+        return self._cross_inputs(encoded)
 
     def own_states(self, hidden: torch.Tensor) -> torch.Tensor:
         """Query, key and value (rows, 3 * width) of the self-attention."""
-        return F.linear(self._own_norm(hidden), *self._own_inputs)
+        return self._own_inputs(self._own_norm(hidden))
 
     def add_own(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        return hidden + F.linear(mixed, *self._own_output)
+        return hidden + self._own_output(mixed)
 
     def cross_query(self, hidden: torch.Tensor) -> torch.Tensor:
         """(rows, width)."""
-        return F.linear(self._cross_norm(hidden), *self._cross_query)
+        return self._cross_query(self._cross_norm(hidden))
 
     def add_cross(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        return hidden + F.linear(mixed, *self._cross_output)
+        return hidden + self._cross_output(mixed)
 
     def feed_forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        inner = F.linear(self._feed_norm(hidden), *self._up)
+        inner = self._up(self._feed_norm(hidden))
         if self._is_gated:
             gate, linear = inner.chunk(2, dim=-1)
             inner = self._activation(gate) * linear
         else:
             inner = self._activation(inner)
         # `wo` may be kept in float32 in a model of lower precision.
-        return hidden + F.linear(inner.to(self._down[0].dtype), *self._down)
+        return hidden + self._down(inner.to(self._down_dtype))
 
 
 class _Norm:
