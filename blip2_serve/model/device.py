@@ -18,11 +18,12 @@ _GPU_DTYPES: dict[Family, Dtype] = {"opt": "float16", "t5": "bfloat16"}
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The chosen device and dtype, and why, for the log."""
+    """The chosen device and dtype, and why, for the log; `quantize` is that of the settings."""
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    quantize: str = "none"
 
 
 def choose_placement(
@@ -36,12 +37,12 @@ def choose_placement(
         StartupError: the device is not there, or the dtype cannot serve this family (Flan-T5 in float16).
     """
     device, device_reason = _choose_device(settings.device)
-    dtype, dtype_reason = _choose_dtype(settings.dtype, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
+    dtype, dtype_reason = _choose_dtype(settings, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
     if family == "t5" and dtype is torch.float16:
         raise StartupError(
             "BLIP2_DTYPE='float16' overflows in Flan-T5 and gives rubbish: use bfloat16 or float32 instead."
         )
-    return Placement(device, dtype, f"{device_reason}; {dtype_reason}")
+    return Placement(device, dtype, f"{device_reason}; {dtype_reason}", settings.quantize)
 
 
 def use_available_threads(settings: Settings) -> int:
@@ -73,12 +74,14 @@ def _choose_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def _choose_dtype(
-    wanted: str, device: torch.device, gpu_dtype: Dtype, num_parameters: float
+    settings: Settings, device: torch.device, gpu_dtype: Dtype, num_parameters: float
 ) -> tuple[torch.dtype, str]:
-    if wanted != "auto":
-        return getattr(torch, wanted), f"{wanted}: set by BLIP2_DTYPE"
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype), f"{settings.dtype}: set by BLIP2_DTYPE"
     if device.type == "cuda":
         return getattr(torch, gpu_dtype), f"{gpu_dtype}: what the checkpoint was trained in, on CUDA"
+    if settings.quantize != "none":
+        return torch.bfloat16, f"bfloat16: half precision beside layers in {settings.quantize}"
     if num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():
         return torch.bfloat16, "bfloat16: this CPU multiplies it in hardware"
     return torch.float32, "float32: no gain from half precision on this CPU for this model"

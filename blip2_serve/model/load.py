@@ -21,6 +21,7 @@ from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import Shape, check_cache_folder, fingerprint, locate_checkpoint, read_headers
+from blip2_serve.model.quantization import check_quantization, quantization_config
 from blip2_serve.prompts import Family
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     with _one_line(f"{name} the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         _check_image_size(name, config, image_processor)
+    check_quantization(settings, config.text_config)
     known = find_known(settings.model, _family(config), config.vision_config.image_size)
     placement = choose_placement(settings, _family(config), num_parameters, known.gpu_dtype if known else None)
     return Parts(config, tokenizer, image_processor, known, placement)
@@ -125,13 +127,13 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     return LoadedModel(
         name=public_name(settings.model),
         family=_family(parts.config),
-        model=_load_weights(folder, parts.placement),
+        model=_load_weights(folder, parts.placement, _family(parts.config)),
         tokenizer=parts.tokenizer,
         image_processor=parts.image_processor,
         caption_prompt=parts.known.caption_prompt if parts.known else "",
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
-        fingerprint=fingerprint(folder, settings.model),
+        fingerprint=fingerprint(folder, settings.model, settings.quantize),
     )
 
 
@@ -195,16 +197,27 @@ def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
         )
 
 
-def _load_weights(folder: Path, placement: Placement) -> Blip2ForConditionalGeneration:
+def _load_weights(folder: Path, placement: Placement, family: Family) -> Blip2ForConditionalGeneration:
+    quantized: dict[str, Any] = {}
+    if placement.quantize != "none":
+        config = quantization_config(placement.quantize, family, placement.dtype)
+        quantized = {"quantization_config": config, "device_map": {"": placement.device}}
     try:
         model, report = Blip2ForConditionalGeneration.from_pretrained(
-            folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=placement.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **quantized,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
     # `check_model` has looked already, with our own eyes; here transformers says what it made up.
     _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
-    return model.to(placement.device).eval().requires_grad_(False)
+    # A quantised model is where `device_map` put it, and its packed numbers are not to be moved.
+    model = model if quantized else model.to(placement.device)
+    return model.eval().requires_grad_(False)
 
 
 def _family(config: Blip2Config) -> Family:
