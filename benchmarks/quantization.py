@@ -54,12 +54,13 @@ def main() -> None:
         decoding = DecodingOptions(
             num_beams=options.beams, max_new_tokens=options.new_tokens, min_new_tokens=options.new_tokens
         )
+    pictures = [jpeg_bytes(standard(index)[1], 90) for index in tqdm(range(options.pictures), "draw", leave=False)]
     lines, texts = [], {}
     for name in options.variants:
         settings = Settings(model=options.model, **VARIANTS[name])
         # A process each: memory that one variant took is not the next one's.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            figures, texts[name] = pool.submit(measure, settings, options.pictures, options.alone, decoding).result()
+            figures, texts[name] = pool.submit(measure, settings, pictures, options.alone, decoding).result()
         changed = sum(a != b for a, b in zip(texts[options.variants[0]], texts[name], strict=True))
         about = {"date": str(datetime.date.today()), "model": Path(options.model).name, "beams": options.beams}
         lines.append(json.dumps({**about, "variant": name, **figures, f"not as {options.variants[0]}": changed}))
@@ -69,10 +70,9 @@ def main() -> None:
 
 
 def measure(
-    settings: Settings, num_pictures: int, num_alone: int, decoding: DecodingOptions
+    settings: Settings, pictures: Sequence[bytes], num_alone: int, decoding: DecodingOptions
 ) -> tuple[dict[str, float], list[str]]:
     """The figures of one variant, and its captions."""
-    pictures = [jpeg_bytes(standard(index)[1], 90) for index in tqdm(range(num_pictures), "draw", leave=False)]
     before = _resident_bytes()
     use_available_threads(settings)
     loaded = load_model(settings, locate_checkpoint(settings))
@@ -85,9 +85,9 @@ def measure(
         figures["captions/s alone"] = round(num_alone / seconds, 2)
         # Not those from before: their image rows are in the cache.
         seconds, _ = asyncio.run(caption(tasks, pictures[num_alone:], decoding, AT_ONCE))
-        figures[f"captions/s, {AT_ONCE} at once"] = round((num_pictures - num_alone) / seconds, 2)
+        figures[f"captions/s, {AT_ONCE} at once"] = round((len(pictures) - num_alone) / seconds, 2)
         seconds, texts = asyncio.run(caption(tasks, pictures, decoding, AT_ONCE))
-        figures["captions/s, pictures seen before"] = round(num_pictures / seconds, 2)
+        figures["captions/s, pictures seen before"] = round(len(pictures) / seconds, 2)
         figures["process, MB"] = _megabytes(_resident_bytes() - before)
     finally:
         tasks.close()
