@@ -2,7 +2,8 @@
 
 Each variant runs in a process of its own: memory of the weights and of the process, captions a second of held-out
 pictures alone and 64 at once, and how many captions are others than in float32. For a checkpoint with random weights
-the last says nothing. Prints one line of JSON a variant and writes them to benchmarks/results/.
+the last says nothing. Prints one line of JSON a variant and appends them to a file of the day in
+benchmarks/results/.
 """
 
 import argparse
@@ -65,8 +66,8 @@ def main() -> None:
         about = {"date": str(datetime.date.today()), "model": Path(options.model).name, "beams": options.beams}
         lines.append(json.dumps({**about, "variant": name, **figures, f"not as {options.variants[0]}": changed}))
         print(lines[-1], flush=True)
-    file = f"quantization-{Path(options.model).name}-{options.beams}-beams-{datetime.date.today()}.jsonl"
-    (RESULTS / file).write_text("\n".join(lines) + "\n")
+    with (RESULTS / f"quantization-{datetime.date.today()}.jsonl").open("a") as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def measure(
