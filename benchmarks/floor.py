@@ -16,7 +16,8 @@ import torch
 
 # Sides of the square matrices and bytes of the vectors, large enough to hide overheads and to miss every cache.
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
-_VECTOR_BYTES = {"cpu": 2**28, "cuda": 2**31}
+_VECTOR_BYTES = {"cpu": 2**29, "cuda": 2**31}
+_ROW = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +128,17 @@ def measured_matrix_rate(
 def measured_bandwidth(
     device: torch.device | str = "cpu", threads: int | None = None, *, num_bytes: int | None = None
 ) -> float:
-    """B/s of the faster of copying (bytes read and bytes written both count) and only reading, best of several."""
+    """B/s of the faster of copying (bytes read and written both count) and a matrix-vector product, best of several.
+
+    Give `num_bytes` of the weights where a cache may hold them: a server CPU's can be larger than a small model.
+    """
     device = torch.device(device)
-    numbers = (num_bytes or _VECTOR_BYTES[device.type]) // 4
+    numbers = (num_bytes or _VECTOR_BYTES[device.type]) // 4 // _ROW * _ROW
     source, target = (torch.ones(numbers, device=device) for _ in range(2))
+    matrix, vector = source.view(-1, _ROW), source[:_ROW]
     with _num_threads(threads):
         copying = 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
-        reading = source.nbytes / _fastest(source.sum, device)
+        reading = source.nbytes / _fastest(lambda: matrix @ vector, device)
     return max(copying, reading)
 
 
