@@ -32,6 +32,7 @@ class Settings(BaseModel):
     model: str = Field(DEFAULT_MODEL, description="demo, a hub id or a folder")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
+    device_map: Literal["off", "auto"] = Field("off", description="off or auto")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto, float32, float16 or bfloat16"
     )

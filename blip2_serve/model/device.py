@@ -1,6 +1,7 @@
 """Where to compute and in which precision, chosen from what the machine has, with the reason in words."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,12 +19,16 @@ _GPU_DTYPES: dict[Family, Dtype] = {"opt": "float16", "t5": "bfloat16"}
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The chosen device and dtype, and why, for the log; `quantize` is that of the settings."""
+    """The chosen device and dtype, and why, for the log; `quantize` and `device_map` are those of the settings.
+
+    With a `device_map`, `device` is the first of several.
+    """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
     quantize: str = "none"
+    device_map: str = "off"
 
 
 def choose_placement(
@@ -34,15 +39,19 @@ def choose_placement(
     `gpu_dtype` is that of a checkpoint known by name; of others the family tells it.
 
     Raises:
-        StartupError: the device is not there, or the dtype cannot serve this family (Flan-T5 in float16).
+        StartupError: the device is not there, there is none to spread layers over, or the dtype cannot serve this
+            family (Flan-T5 in float16).
     """
     device, device_reason = _choose_device(settings.device)
+    if settings.device_map == "auto":
+        _check_device_map(device)
+        device_reason += "; layers spread over all of them: set by BLIP2_DEVICE_MAP"
     dtype, dtype_reason = _choose_dtype(settings, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
     if family == "t5" and dtype is torch.float16:
         raise StartupError(
             "BLIP2_DTYPE='float16' overflows in Flan-T5 and gives rubbish: use bfloat16 or float32 instead."
         )
-    return Placement(device, dtype, f"{device_reason}; {dtype_reason}", settings.quantize)
+    return Placement(device, dtype, f"{device_reason}; {dtype_reason}", settings.quantize, settings.device_map)
 
 
 def use_available_threads(settings: Settings) -> int:
@@ -71,6 +80,14 @@ def _choose_device(wanted: str) -> tuple[torch.device, str]:
             f" {torch.cuda.device_count()} CUDA devices; use auto or cpu, or install a torch built for the device."
         )
     return device, f"{wanted}: set by BLIP2_DEVICE"
+
+
+def _check_device_map(device: torch.device) -> None:
+    name = "BLIP2_DEVICE_MAP='auto'"
+    if device.type != "cuda" or device.index is not None:
+        raise StartupError(f"{name} spreads layers over all CUDA devices, and not over {device}: use off instead.")
+    if find_spec("accelerate") is None:
+        raise StartupError(f"{name} needs accelerate: run `pip install -r requirements-quantize.txt`, or use off.")
 
 
 def _choose_dtype(

@@ -1,7 +1,7 @@
 """Load a checkpoint once: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,10 +198,7 @@ def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
 
 
 def _load_weights(folder: Path, placement: Placement, family: Family) -> Blip2ForConditionalGeneration:
-    quantized: dict[str, Any] = {}
-    if placement.quantize != "none":
-        config = quantization_config(placement.quantize, family, placement.dtype)
-        quantized = {"quantization_config": config, "device_map": {"": placement.device}}
+    placed = _placing(placement, family)
     try:
         model, report = Blip2ForConditionalGeneration.from_pretrained(
             folder,
@@ -209,15 +206,36 @@ def _load_weights(folder: Path, placement: Placement, family: Family) -> Blip2Fo
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **quantized,
+            **placed,
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
     # `check_model` has looked already, with our own eyes; here transformers says what it made up.
     _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
-    # A quantised model is where `device_map` put it, and its packed numbers are not to be moved.
-    model = model if quantized else model.to(placement.device)
+    if placement.device_map == "auto":
+        _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
+    # What `device_map` has placed is not to be moved, packed numbers least of all.
+    model = model if placed else model.to(placement.device)
     return model.eval().requires_grad_(False)
+
+
+def _placing(placement: Placement, family: Family) -> dict[str, Any]:
+    """What `from_pretrained` needs to place weights itself; nothing where they are moved afterwards."""
+    spread = placement.device_map == "auto"
+    device_map = {"device_map": "auto" if spread else {"": placement.device}}
+    if placement.quantize == "none":
+        return device_map if spread else {}
+    return {"quantization_config": quantization_config(placement.quantize, family, placement.dtype), **device_map}
+
+
+def _check_spread(model: str, places: Mapping[str, int | str | torch.device]) -> None:
+    """Our decoders read weights where they lie: accelerate's way to keep some elsewhere until they are used is none."""
+    left = [name for name, place in places.items() if str(place) in ("cpu", "disk")]
+    if left:
+        raise StartupError(
+            f"the checkpoint in {model!r} does not fit on the CUDA devices (parts that are left over: {len(left)}, the"
+            f" first is {left[0] or 'all of it'}): use more or larger ones, or BLIP2_QUANTIZE=int8 or int4."
+        )
 
 
 def _family(config: Blip2Config) -> Family:
