@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
-.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak clean
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-quantization bench-gpu soak clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -76,6 +76,13 @@ soak: install
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.batching
+
+measure-quantization: install
+	$(BIN)/python -m benchmarks.quantization
+
+# Needs a CUDA device.
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu --output
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
