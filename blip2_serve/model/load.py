@@ -236,6 +236,11 @@ def _check_spread(model: str, places: Mapping[str, int | str | torch.device]) ->
             f"the checkpoint in {model!r} does not fit on the CUDA devices (parts that are left over: {len(left)}, the"
             f" first is {left[0] or 'all of it'}): use more or larger ones, or BLIP2_QUANTIZE=int8 or int4."
         )
+    if len({str(place) for name, place in places.items() if not name.startswith("language_model")}) > 1:
+        raise StartupError(
+            f"the checkpoint in {model!r} would have its vision tower and Q-Former on several devices, and they stay"
+            " together: use larger devices, or BLIP2_QUANTIZE=int8 or int4."
+        )
 
 
 def _family(config: Blip2Config) -> Family:

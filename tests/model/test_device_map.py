@@ -63,6 +63,14 @@ def test_one_part_that_is_left_over_is_too_many(left_over: str | torch.device) -
         load._check_spread("big", {"vision_model": 0, "language_model.lm_head": left_over})
 
 
+def test_the_vision_tower_and_the_qformer_stay_together() -> None:
+    load._check_spread(
+        "big", {"vision_model": 0, "qformer": 0, "language_model.encoder": 0, "language_model.decoder": 1}
+    )
+    with pytest.raises(StartupError, match="they stay together"):
+        load._check_spread("big", {"vision_model": 0, "qformer": 1, "language_model": 1})
+
+
 @pytest.mark.filterwarnings("ignore:.*query_tokens:UserWarning")  # a weight outside any module, which it wants, too
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
 def test_hooked_modules_answer_as_before(kind: str) -> None:
