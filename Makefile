@@ -10,7 +10,8 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
-.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing soak clean
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
+.PHONY: measure-quantization bench-gpu soak clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -21,7 +22,7 @@ help:
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
-.venv/installed: requirements.txt requirements-ui.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-ui.txt requirements-quantize.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
 	touch $@
@@ -79,6 +80,13 @@ measure-batching: install
 
 measure-choosing: install
 	$(BIN)/python -m benchmarks.choosing
+
+measure-quantization: install
+	$(BIN)/python -m benchmarks.quantization
+
+# Needs a CUDA device.
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu --output
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -37,9 +37,11 @@ class Settings(BaseModel):
     model: str = Field(DEFAULT_MODEL, description="demo, a hub id or a folder")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
+    device_map: Literal["off", "auto"] = Field("off", description="off or auto")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto, float32, float16 or bfloat16"
     )
+    quantize: Literal["none", "int8", "int4"] = Field("none", description="none, int8 or int4")
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")

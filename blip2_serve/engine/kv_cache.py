@@ -20,13 +20,20 @@ MAX_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class CacheGeometry:
-    """What one cell holds: `num_layers` x (key, value) x `num_heads` x `head_dim` numbers of `dtype`."""
+    """What one cell holds: `num_layers` x (key, value) x `num_heads` x `head_dim` numbers of `dtype`.
+
+    `device` is where tokens and masks are; `layer_devices` say where each layer's keys and values are, if elsewhere.
+    """
 
     num_layers: int
     num_heads: int
     head_dim: int
     dtype: torch.dtype
     device: torch.device
+    layer_devices: tuple[torch.device, ...] = ()
+
+    def device_of(self, layer: int) -> torch.device:
+        return self.layer_devices[layer] if self.layer_devices else self.device
 
     @property
     def width(self) -> int:
@@ -53,7 +60,7 @@ class KVCache:
         self._geometry = geometry
         self._cells = cells
         self._slots = 0
-        self._layers = [self._zeros(0) for _ in range(geometry.num_layers)]
+        self._layers = [self._zeros(0, layer) for layer in range(geometry.num_layers)]
 
     def resize(self, slots: int) -> None:
         """Makes room for `slots` blocks and keeps the first ones; one layer at a time, so little is held twice.
@@ -76,7 +83,7 @@ class KVCache:
 
     def write(self, layer: int, cells: torch.Tensor, states: torch.Tensor) -> None:
         """Stores `states` (rows, width), a key and a value each, at `cells` (rows,), counted over the whole pool."""
-        self._layers[layer].view(-1, self._geometry.width).index_copy_(0, cells, states)
+        self._layers[layer].view(-1, self._geometry.width).index_copy_(0, cells.to(states.device), states)
 
     def write_prefix(self, layer: int, start: int, stop: int, states: torch.Tensor) -> None:
         """Stores `states` (stop - start, tokens, width) at the beginning of the blocks start to stop."""
@@ -92,7 +99,7 @@ class KVCache:
 
     def _grow(self, slots: int) -> None:
         for index, old in enumerate(self._layers):
-            new = self._zeros(slots)
+            new = self._zeros(slots, index)
             new[: len(old)] = old
             self._layers[index] = new
 
@@ -101,10 +108,10 @@ class KVCache:
             if len(layer) > slots:
                 self._layers[index] = _first(layer, slots)
 
-    def _zeros(self, slots: int) -> torch.Tensor:
+    def _zeros(self, slots: int, layer: int) -> torch.Tensor:
         geometry = self._geometry
         shape = (slots, self._cells, 2, geometry.num_heads, geometry.head_dim)
-        return torch.zeros(shape, dtype=geometry.dtype, device=geometry.device)
+        return torch.zeros(shape, dtype=geometry.dtype, device=geometry.device_of(layer))
 
 
 def _first(blocks: torch.Tensor, slots: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Where to compute and in which precision, chosen from what the machine has, with the reason in words."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,11 +19,16 @@ _GPU_DTYPES: dict[Family, Dtype] = {"opt": "float16", "t5": "bfloat16"}
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The chosen device and dtype, and why, for the log."""
+    """The chosen device and dtype, and why, for the log; `quantize` and `device_map` are those of the settings.
+
+    With a `device_map`, `device` is the first of several.
+    """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    quantize: str = "none"
+    device_map: str = "off"
 
 
 def choose_placement(
@@ -33,15 +39,19 @@ def choose_placement(
     `gpu_dtype` is that of a checkpoint known by name; of others the family tells it.
 
     Raises:
-        StartupError: the device is not there, or the dtype cannot serve this family (Flan-T5 in float16).
+        StartupError: the device is not there, there is none to spread layers over, or the dtype cannot serve this
+            family (Flan-T5 in float16).
     """
     device, device_reason = _choose_device(settings.device)
-    dtype, dtype_reason = _choose_dtype(settings.dtype, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
+    if settings.device_map == "auto":
+        _check_device_map(device)
+        device_reason += "; layers spread over all of them: set by BLIP2_DEVICE_MAP"
+    dtype, dtype_reason = _choose_dtype(settings, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
     if family == "t5" and dtype is torch.float16:
         raise StartupError(
             "BLIP2_DTYPE='float16' overflows in Flan-T5 and gives rubbish: use bfloat16 or float32 instead."
         )
-    return Placement(device, dtype, f"{device_reason}; {dtype_reason}")
+    return Placement(device, dtype, f"{device_reason}; {dtype_reason}", settings.quantize, settings.device_map)
 
 
 def use_available_threads(settings: Settings, num_parameters: float) -> int:
@@ -76,13 +86,23 @@ def _choose_device(wanted: str) -> tuple[torch.device, str]:
     return device, f"{wanted}: set by BLIP2_DEVICE"
 
 
+def _check_device_map(device: torch.device) -> None:
+    name = "BLIP2_DEVICE_MAP='auto'"
+    if device.type != "cuda" or device.index is not None:
+        raise StartupError(f"{name} spreads layers over all CUDA devices, and not over {device}: use off instead.")
+    if find_spec("accelerate") is None:
+        raise StartupError(f"{name} needs accelerate: run `pip install -r requirements-quantize.txt`, or use off.")
+
+
 def _choose_dtype(
-    wanted: str, device: torch.device, gpu_dtype: Dtype, num_parameters: float
+    settings: Settings, device: torch.device, gpu_dtype: Dtype, num_parameters: float
 ) -> tuple[torch.dtype, str]:
-    if wanted != "auto":
-        return getattr(torch, wanted), f"{wanted}: set by BLIP2_DTYPE"
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype), f"{settings.dtype}: set by BLIP2_DTYPE"
     if device.type == "cuda":
         return getattr(torch, gpu_dtype), f"{gpu_dtype}: what the checkpoint was trained in, on CUDA"
+    if settings.quantize != "none":
+        return torch.bfloat16, f"bfloat16: half precision beside layers in {settings.quantize}"
     if num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():
         return torch.bfloat16, "bfloat16: this CPU multiplies it in hardware"
     return torch.float32, "float32: no gain from half precision on this CPU for this model"

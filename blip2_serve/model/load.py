@@ -1,7 +1,7 @@
 """Load a checkpoint once: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from blip2_serve.errors import StartupError
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import Shape, check_cache_folder, fingerprint, locate_checkpoint, read_headers
+from blip2_serve.model.quantization import check_quantization, quantization_config
 from blip2_serve.prompts import Family
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     with _one_line(f"{name} the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         _check_image_size(name, config, image_processor)
+    check_quantization(settings, config.text_config)
     known = find_known(settings.model, _family(config), config.vision_config.image_size)
     placement = choose_placement(settings, _family(config), num_parameters, known.gpu_dtype if known else None)
     return Parts(config, tokenizer, image_processor, known, placement)
@@ -125,13 +127,13 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     return LoadedModel(
         name=public_name(settings.model),
         family=_family(parts.config),
-        model=_load_weights(folder, parts.placement),
+        model=_load_weights(folder, parts.placement, _family(parts.config)),
         tokenizer=parts.tokenizer,
         image_processor=parts.image_processor,
         caption_prompt=parts.known.caption_prompt if parts.known else "",
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
-        fingerprint=fingerprint(folder, settings.model),
+        fingerprint=fingerprint(folder, settings.model, settings.quantize),
     )
 
 
@@ -195,16 +197,50 @@ def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
         )
 
 
-def _load_weights(folder: Path, placement: Placement) -> Blip2ForConditionalGeneration:
+def _load_weights(folder: Path, placement: Placement, family: Family) -> Blip2ForConditionalGeneration:
+    placed = _placing(placement, family)
     try:
         model, report = Blip2ForConditionalGeneration.from_pretrained(
-            folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=placement.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **placed,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
     # `check_model` has looked already, with our own eyes; here transformers says what it made up.
     _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
-    return model.to(placement.device).eval().requires_grad_(False)
+    if placement.device_map == "auto":
+        _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
+    # What `device_map` has placed is not to be moved, packed numbers least of all.
+    model = model if placed else model.to(placement.device)
+    return model.eval().requires_grad_(False)
+
+
+def _placing(placement: Placement, family: Family) -> dict[str, Any]:
+    """What `from_pretrained` needs to place weights itself; nothing where they are moved afterwards."""
+    spread = placement.device_map == "auto"
+    device_map = {"device_map": "auto" if spread else {"": placement.device}}
+    if placement.quantize == "none":
+        return device_map if spread else {}
+    return {"quantization_config": quantization_config(placement.quantize, family, placement.dtype), **device_map}
+
+
+def _check_spread(model: str, places: Mapping[str, int | str | torch.device]) -> None:
+    """Our decoders read weights where they lie: accelerate's way to keep some elsewhere until they are used is none."""
+    left = [name for name, place in places.items() if str(place) in ("cpu", "disk")]
+    if left:
+        raise StartupError(
+            f"the checkpoint in {model!r} does not fit on the CUDA devices (parts that are left over: {len(left)}, the"
+            f" first is {left[0] or 'all of it'}): use more or larger ones, or BLIP2_QUANTIZE=int8 or int4."
+        )
+    if len({str(place) for name, place in places.items() if not name.startswith("language_model")}) > 1:
+        raise StartupError(
+            f"the checkpoint in {model!r} would have its vision tower and Q-Former on several devices, and they stay"
+            " together: use larger devices, or BLIP2_QUANTIZE=int8 or int4."
+        )
 
 
 def _family(config: Blip2Config) -> Family:

@@ -132,13 +132,15 @@ def read_headers(folder: Path, model: str) -> dict[str, Shape]:
     return shapes
 
 
-def fingerprint(folder: Path, model: str) -> bytes:
+def fingerprint(folder: Path, model: str, quantize: str = "none") -> bytes:
     """32 bytes that are others once files of the checkpoint were replaced; reads no more than samples of the weights.
+
+    And others with each `quantize`, of which the same files make another model.
 
     Of weights: size, time of change, and pieces from the header to the end, as an image build or a copy may give
     another file of the same model the same size and time. Of the JSON files: all.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if quantize == "none" else quantize.encode())
     for path in sorted(folder.glob("*.json")):
         digest.update(path.name.encode() + path.read_bytes())
     for path in _weight_files(folder, model):

@@ -215,12 +215,12 @@ def limit_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     owned: dict[KVCache, int] = {}
 
     def limit(slots: int) -> None:
-        def zeros(cache: KVCache, wanted: int) -> torch.Tensor:
+        def zeros(cache: KVCache, wanted: int, layer: int) -> torch.Tensor:
             others = sum(size for owner, size in owned.items() if owner is not cache)
             is_last_layer = wanted > 0 and len(cache._layers[0]) == wanted
             if is_last_layer and others + wanted > slots:
                 raise torch.OutOfMemoryError("out of memory")
-            return make_zeros(cache, wanted)
+            return make_zeros(cache, wanted, layer)
 
         def resize(cache: KVCache, wanted: int) -> None:
             change_size(cache, wanted)

@@ -52,7 +52,7 @@ def attend(
     """
     num_blocks, num_heads, _, head_dim = keys.shape
     by_head = query.view(num_blocks, -1, num_heads, head_dim).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(by_head, keys, values, attn_mask=mask, scale=scale)
+    mixed = F.scaled_dot_product_attention(by_head, keys, values, attn_mask=mask.to(query.device), scale=scale)
     return mixed.transpose(1, 2).reshape(query.shape)
 
 

@@ -35,13 +35,16 @@ class OptBackend:
             head_dim=config.hidden_size // config.num_attention_heads,
             dtype=weight.dtype,
             device=weight.device,
+            layer_devices=tuple(layer.fc1.weight.device for layer in decoder.layers),
         )
+        head = language_model.lm_head.weight.device
         self._image_ids = (image_token_id,) * num_query_tokens
         self._embeddings = weight.data
         self._positions: torch.Tensor = decoder.embed_positions.weight.data[decoder.embed_positions.offset :]
-        self._project_in = None if decoder.project_in is None else decoder.project_in.weight.data
-        self._project_out = None if decoder.project_out is None else decoder.project_out.weight.data
-        self._final_norm = None if decoder.final_layer_norm is None else _norm(decoder.final_layer_norm)
+        self._positions = self._positions.to(weight.device)
+        self._project_in = None if decoder.project_in is None else decoder.project_in.weight.data.to(weight.device)
+        self._project_out = None if decoder.project_out is None else decoder.project_out.weight.data.to(head)
+        self._final_norm = None if decoder.final_layer_norm is None else _norm(decoder.final_layer_norm.to(head))
         self._head = language_model.lm_head.weight.data
         self._layers = [_Layer(layer) for layer in decoder.layers]
         self._width: int = config.hidden_size
@@ -61,6 +64,7 @@ class OptBackend:
         embeddings = self._prefix_embeddings(span.sequences, image_rows)
         hidden = self._project(embeddings) + self._positions[: embeddings.shape[1]]
         for index, layer in enumerate(self._layers):
+            hidden = hidden.to(self.geometry.device_of(index))
             states = layer.states(hidden)
             span.group.cache.write_prefix(index, span.start, span.stop, states[..., self._width :])
             if layer is not self._layers[-1]:
@@ -72,13 +76,15 @@ class OptBackend:
         hidden = self._project(F.embedding(tokens, self._embeddings)) + F.embedding(positions, self._positions)
         sizes = [step.num_rows for step in steps]
         for index, layer in enumerate(self._layers):
+            hidden = hidden.to(self.geometry.device_of(index))
             parts = zip(steps, layer.states(hidden).split_with_sizes(sizes), strict=True)
             hidden = layer.finish(hidden, join([self._attend_to_block(step, index, part) for step, part in parts]))
+        hidden = hidden.to(self._head.device)
         if self._final_norm is not None:
             hidden = self._final_norm(hidden)
         if self._project_out is not None:
             hidden = F.linear(hidden, self._project_out)
-        return F.linear(hidden, self._head).float()
+        return F.linear(hidden, self._head).float().to(self.geometry.device)
 
     def _attend_to_block(self, step: Step, layer: int, states: torch.Tensor) -> torch.Tensor:
         """states (rows, 3 * width): query, key and value of one span's rows; returns (rows, width)."""

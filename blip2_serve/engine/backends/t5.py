@@ -37,16 +37,17 @@ class T5Backend:
             head_dim=config.d_kv,
             dtype=weight.dtype,
             device=weight.device,
+            layer_devices=tuple(block.layer[0].layer_norm.weight.device for block in decoder.block),
         )
         self._image_ids = (image_token_id,) * num_query_tokens
         self._start_id: int = config.decoder_start_token_id
         self._embeddings = weight.data
         self._encoder = language_model.encoder
         self._layers = [_Layer(block) for block in decoder.block]
-        self._final_norm = _Norm(decoder.final_layer_norm)
         self._head = language_model.lm_head.weight.data
+        self._final_norm = _Norm(decoder.final_layer_norm.to(self._head.device))
         self._head_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
-        self._bias = _bias_by_distance(decoder.block[0].layer[0].SelfAttention)
+        self._bias = _bias_by_distance(decoder.block[0].layer[0].SelfAttention).to(weight.device)
 
     def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
         return len(self._image_ids) + len(prompt_ids)
@@ -62,6 +63,7 @@ class T5Backend:
         embeddings, mask = self._prefix_embeddings(span, image_rows)
         encoded = self._encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         for index, layer in enumerate(self._layers):
+            encoded = encoded.to(self.geometry.device_of(index))
             span.group.cache.write_prefix(index, span.start, span.stop, layer.cross_states(encoded))
 
     def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
@@ -69,15 +71,16 @@ class T5Backend:
         sizes = [step.num_rows for step in steps]
         hidden = F.embedding(join([step.tokens.view(-1) for step in steps]), self._embeddings)
         for index, layer in enumerate(self._layers):
+            hidden = hidden.to(self.geometry.device_of(index))
             states = zip(spans, layer.own_states(hidden).split_with_sizes(sizes), strict=True)
             hidden = layer.add_own(hidden, join([span.attend_to_tail(index, part) for span, part in states]))
             queries = zip(spans, layer.cross_query(hidden).split_with_sizes(sizes), strict=True)
             hidden = layer.add_cross(hidden, join([span.attend_to_prefix(index, part) for span, part in queries]))
             hidden = layer.feed_forward(hidden)
-        hidden = self._final_norm(hidden)
+        hidden = self._final_norm(hidden.to(self._head.device))
         if self._head_scale != 1.0:
             hidden = hidden * self._head_scale
-        return F.linear(hidden, self._head).float()
+        return F.linear(hidden, self._head).float().to(self.geometry.device)
 
     def _prefix_embeddings(
         self, span: Span, image_rows: SequenceOf[torch.Tensor]
