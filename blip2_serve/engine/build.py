@@ -30,15 +30,19 @@ def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
     """The engine of one model, not started yet."""
     backend = make_backend(loaded.model)
     device = loaded.placement.device
+    encode_images = ImageEncoder(loaded.model, loaded.image_processor)
+    encoder_threads = _ENCODER_THREADS.get(device.type, 0)
+    if encoder_threads:
+        encode_images.trace()
     return Engine(
         backend,
-        ImageEncoder(loaded.model, loaded.image_processor),
+        encode_images,
         loaded.decode_text,
         image_cache=_image_cache(loaded, settings),
         max_rows=_choose_rows(backend.geometry, settings, free_memory_bytes(device)),
         max_queue=settings.max_queue,
         max_images_per_step=_IMAGES_PER_STEP.get(device.type, _IMAGES_PER_STEP_ON_GPU),
-        encoder_threads=_ENCODER_THREADS.get(device.type, 0),
+        encoder_threads=encoder_threads,
         max_prefill_tokens=_PREFILL_TOKENS_PER_STEP.get(device.type, _PREFILL_TOKENS_PER_STEP_ON_GPU),
     )
 

@@ -1,6 +1,7 @@
 """Pixels to image rows: ViT, Q-Former and the projection into the language model's width."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class ImageEncoder:
         self._qformer = QFormer(model.qformer)
         self._queries = model.query_tokens.data
         self._project = linear_of(model.language_projection)
+        self._run: Callable[[torch.Tensor], torch.Tensor] = self._encode
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[bytes]) -> torch.Tensor:
@@ -33,7 +35,19 @@ class ImageEncoder:
 
         Raises ValueError for pixels of another size.
         """
-        return self._encode(self.normalise(images))
+        return self._run(self.normalise(images))
+
+    def trace(self) -> None:
+        """Records the encoder once, so that it runs as a single call which does not need the interpreter's lock.
+
+        A thread that encodes beside one that decodes would otherwise ask for the lock at each of some hundred
+        operations. The same kernels run in the same order, so not a bit changes. torch.jit is deprecated in favour of
+        torch.compile, which needs a C++ compiler at run time.
+        """
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            pixel_values = torch.zeros(2, 3, self._size, self._size, device=self._table.device)
+            self._run = torch.jit.trace(self._encode, pixel_values, check_trace=False)  # type: ignore[no-untyped-call]
 
     def normalise(self, images: Sequence[bytes]) -> torch.Tensor:
         """(images, 3, S, S) float32, bit-equal to the image processor's. Raises ValueError for another size."""
