@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
-.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak clean
+.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching soak bench bench-full bench-plot tune-peers clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    lint, types and tests"
 	@echo "make bento   pack it into a Bento"
 	@echo "make image   make an OCI image of the latest Bento (needs Docker; BACKEND=podman, buildah, ...)"
+	@echo "make bench   compare with other ways to serve BLIP-2 (25 minutes on two cores; see benchmarks/README.md)"
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
@@ -76,6 +77,20 @@ soak: install
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.batching
+
+# What it takes is in benchmarks/README.md; ARGS= reaches it: make bench ARGS="--checkpoints demo".
+bench: install
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-full: install
+	$(BIN)/python -m benchmarks.bench --full $(ARGS)
+
+bench-plot: install
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-bench.txt
+	$(BIN)/python -m benchmarks.plot
+
+tune-peers: install
+	$(BIN)/python -m benchmarks.tune_peers $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from benchmarks.checkpoints import Checkpoint, checkpoint
 from benchmarks.contestants import Measure, Poisson, Task, contestants

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from benchmarks.bench import CHECKPOINTS
 from benchmarks.checkpoints import Checkpoint, checkpoint
