@@ -29,8 +29,8 @@ class Checkpoint:
 def checkpoint(name: str) -> Checkpoint:
     """`demo`, or `base`, which is written first where it is not there yet."""
     if name == "demo":
-        return Checkpoint("demo", "demo", ROOT / "checkpoints" / "demo", "float32", 1, 32, 6)
+        return Checkpoint("demo", "demo", ROOT / "checkpoints" / "demo", "float32", 1, 32, 5)
     if not (BASE / "processor_config.json").exists():  # what is written last
         save_base(BASE)
     dtype = "bfloat16" if cpu_has_fast_bfloat16() else "float32"
-    return Checkpoint("base", str(BASE), BASE, dtype, 2, 16, 10)
+    return Checkpoint("base", str(BASE), BASE, dtype, 2, 16, 8)

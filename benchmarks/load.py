@@ -139,11 +139,13 @@ def _has_text(line: bytes) -> bool:
 def summary(driven: Driven, cpu_s: float, peak_mb: float) -> Measured:
     """Latencies are of the calls that were due while measuring; CPU is of all.
 
-    The rate is taken between two answers, the last before `first` and the last before `last`: batches answer in bursts.
+    The rate is taken between two answers, the last before `first` and the last before `last`, or the very last where
+    none came between: batches answer in bursts.
     """
     done = sorted(answer.done for answer in driven.answers)
     before = [moment for moment in done if moment <= driven.first] or done[:1]
-    within = [moment for moment in done if before[-1] < moment <= driven.last] or done[-1:]
+    after = [moment for moment in done if moment > before[-1]]
+    within = [moment for moment in after if moment <= driven.last] or after
     counted = [answer for answer in driven.answers if answer.due >= driven.first] or driven.answers[-1:]
     latencies = [answer.latency_s for answer in counted]
     return Measured(

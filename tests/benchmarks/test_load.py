@@ -74,6 +74,11 @@ def test_the_rate_of_a_server_that_answers_in_bursts_does_not_depend_on_when_one
     assert rates == pytest.approx([16, 16, 16])
 
 
+def test_a_batch_may_take_longer_than_is_measured() -> None:
+    answers = [answered(burst, 20 + burst + index / 1000) for burst in (0, 20, 40) for index in range(32)]
+    assert summary(Driven(answers, 20.1, 24.1), 1, 1).requests_per_s == pytest.approx(1.6)
+
+
 def test_short_requests_and_later_turns_are_told_apart() -> None:
     calls = [Call("vqa", b"", 10, "q"), Call("caption", b"", 11), Call("chat", b"", 40, "q", (("q", "a"),))]
     answers = [answered(1, 1 + latency, call) for latency, call in enumerate(calls, start=1)]
