@@ -48,12 +48,14 @@ class StaticBatches:
 
 @contextmanager
 def static_batches(checkpoint: Checkpoint) -> Iterator[StaticBatches]:
-    """Start peers/static.py."""
+    """Start peers/static.py and wait until it is ready; RuntimeError where it ends instead."""
     command = [sys.executable, "-m", "benchmarks.peers.static"]
     environment = {**os.environ, **QUIET, **peer_settings(checkpoint)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
         questions, answers = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
+        if answers.readline() != "ready\n":
+            raise RuntimeError("The static batch did not start: its reason is printed above.")
         yield StaticBatches(Processes(process.pid), checkpoint.peer_batch, questions, answers)
 
 

@@ -1,7 +1,7 @@
 """Peer (c): transformers' `generate` on full batches, one after the other, in a process of its own and without HTTP.
 
-For every line {"series", "seconds"} on its input it writes one: how many seconds each batch took. Pictures are decoded
-and processed inside that time. PEER_BATCH is the size of a batch.
+It writes "ready", and then a line for every line {"series", "seconds"} on its input: how many seconds each batch took.
+Pictures are decoded and processed inside that time. PEER_BATCH is the size of a batch.
 """
 
 import io
@@ -22,6 +22,7 @@ def main() -> None:
     """Answer until the input ends."""
     generate, batch = PaddedGenerate(), int(os.environ["PEER_BATCH"])
     caption_batch(generate, captions("warm-up"), batch)
+    print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(batch_seconds(generate, captions(asked["series"]), batch, asked["seconds"])), flush=True)
