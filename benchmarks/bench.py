@@ -7,6 +7,8 @@ and beams, written to benchmarks/results/ with the date. The table goes to stdou
 
 import argparse
 import json
+import signal
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ def main() -> None:
     to_do = plan(rows, options.checkpoints if options.full else ())
     if not to_do:
         raise SystemExit(f"No row has {' or '.join(options.rows)} in its name: leave --rows out to see them all.")
+    # As Ctrl-C does: what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     results = run(to_do, options.rounds, options.seconds)
     outcomes = [outcome(row, results) for row in rows]
     told = as_json(outcomes, results, rounds=options.rounds, seconds=options.seconds, full=options.full)
