@@ -38,9 +38,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class Driven:
-    """All that was answered, and between which moments is measured."""
+    """All that was answered, those whose latency counts, and between which moments is measured."""
 
     answers: Sequence[Answered]
+    counted: Sequence[Answered]
     first: float
     last: float
 
@@ -54,7 +55,8 @@ def closed_loop(
 ) -> Measured:
     """`num_clients` callers, each with its next call as soon as it has its answer.
 
-    Measuring starts when each has had one: from then on the queue is as long as it will be.
+    Measuring starts when each has had one: from then on the queue is as long as it will be. What is answered when
+    others have stopped calling does not count.
     """
 
     async def drive(send: Send) -> Driven:
@@ -74,7 +76,8 @@ def closed_loop(
                 await call()
 
         await asyncio.gather(*(client() for _ in range(num_clients)))
-        return Driven(answers, first, first + measure_s)
+        last = first + measure_s
+        return Driven(answers, [answer for answer in answers if first < answer.done <= last], first, last)
 
     return _run(target, drive)
 
@@ -82,7 +85,10 @@ def closed_loop(
 def open_loop(
     target: Target, calls: Iterator[Call], rate: float, *, seed: str, warm_up_s: float, measure_s: float
 ) -> Measured:
-    """Calls that arrive `rate` times a second at random (Poisson), whether or not earlier ones are answered."""
+    """Calls that arrive `rate` times a second at random (Poisson), whether or not earlier ones are answered.
+
+    All that were due while measuring count, however late their answers.
+    """
     rng = random.Random(seed)
 
     async def drive(send: Send) -> Driven:
@@ -92,7 +98,8 @@ def open_loop(
         while (due := due + rng.expovariate(rate)) < last or len(sent) < 2:  # a rate needs two
             await asyncio.sleep(due - time.monotonic())
             sent.append(asyncio.create_task(send(next(calls), due)))  # type: ignore[arg-type]
-        return Driven(await asyncio.gather(*sent), begin + warm_up_s, last)
+        first, answers = begin + warm_up_s, await asyncio.gather(*sent)
+        return Driven(answers, [answer for answer in answers if answer.due >= first], first, last)
 
     return _run(target, drive)
 
@@ -137,7 +144,7 @@ def _has_text(line: bytes) -> bool:
 
 
 def summary(driven: Driven, cpu_s: float, peak_mb: float) -> Measured:
-    """Latencies are of the calls that were due while measuring; CPU is of all.
+    """Latencies are of those that count, or of the last answer where none does; CPU is of all.
 
     The rate is taken between two answers, the last before `first` and the last before `last`, or the very last where
     none came between: batches answer in bursts.
@@ -146,7 +153,7 @@ def summary(driven: Driven, cpu_s: float, peak_mb: float) -> Measured:
     before = [moment for moment in done if moment <= driven.first] or done[:1]
     after = [moment for moment in done if moment > before[-1]]
     within = [moment for moment in after if moment <= driven.last] or after
-    counted = [answer for answer in driven.answers if answer.due >= driven.first] or driven.answers[-1:]
+    counted = driven.counted or driven.answers[-1:]
     latencies = [answer.latency_s for answer in counted]
     return Measured(
         requests_per_s=len(within) / (within[-1] - before[-1]),
