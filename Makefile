@@ -11,7 +11,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
 .PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
-.PHONY: measure-quantization bench-gpu soak clean
+.PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-gpu clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test    lint, types and tests"
 	@echo "make bento   pack it into a Bento"
 	@echo "make image   make an OCI image of the latest Bento (needs Docker; BACKEND=podman, buildah, ...)"
+	@echo "make bench   compare with other ways to serve BLIP-2 (25 minutes on two cores; see benchmarks/README.md)"
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
@@ -87,6 +88,20 @@ measure-quantization: install
 # Needs a CUDA device.
 bench-gpu: install
 	$(BIN)/python -m benchmarks.gpu --output
+
+# What it takes is in benchmarks/README.md; ARGS= reaches it: make bench ARGS="--checkpoints demo".
+bench: install
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-full: install
+	$(BIN)/python -m benchmarks.bench --full $(ARGS)
+
+bench-plot: install
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-bench.txt
+	$(BIN)/python -m benchmarks.plot
+
+tune-peers: install
+	$(BIN)/python -m benchmarks.tune_peers $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

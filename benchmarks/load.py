@@ -1,6 +1,8 @@
 """Callers: a closed loop of so many clients, or an open loop of arrivals at random, and what they measured."""
 
 import asyncio
+import json
+import math
 import random
 import statistics
 import time
@@ -9,18 +11,23 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from benchmarks.measured import Measured, percentile_99
+from benchmarks.posts import Post
 from benchmarks.targets import Target
 from benchmarks.workloads import Call
 
 _PATIENCE = aiohttp.ClientTimeout(total=600)
+# The answers of one batch come within this time of each other.
+_BURST_S = 0.1
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One call: when it was due and when it was answered, in seconds of the monotonic clock."""
+    """One call: when it was due and when its first token and all of it were there, by the monotonic clock."""
 
     call: Call
     due: float
+    first_token: float
     done: float
 
     @property
@@ -30,89 +37,135 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run: rates per second, latencies and CPU in seconds, memory in megabytes."""
+class Driven:
+    """All that was answered, those whose latency counts, and between which moments is measured."""
 
-    requests_per_s: float
-    p50_s: float
-    p99_s: float
-    short_p50_s: float
-    cpu_s_per_request: float
-    resident_mb: float
+    answers: Sequence[Answered]
+    counted: Sequence[Answered]
+    first: float
+    last: float
+
+
+# Sends a call that was due at a moment.
+Send = Callable[[Call, float], Awaitable[Answered]]
 
 
 def closed_loop(
     target: Target, calls: Iterator[Call], num_clients: int, *, warm_up_s: float, measure_s: float
 ) -> Measured:
-    """`num_clients` callers, each with its next call as soon as it has its answer."""
+    """`num_clients` callers, each with its next call as soon as it has its answer.
 
-    async def drive(send: Callable[[Call], Awaitable[Answered]], until: float) -> list[Answered]:
+    Measuring starts when each has had one: from then on the queue is as long as it will be. What is answered when
+    others have stopped calling does not count.
+    """
+
+    async def drive(send: Send) -> Driven:
         answers: list[Answered] = []
+        first, begin, unanswered = math.inf, time.monotonic(), num_clients
+
+        async def call() -> None:
+            answers.append(await send(next(calls), time.monotonic()))
 
         async def client() -> None:
-            while time.monotonic() < until:
-                answers.append(await send(next(calls)))
+            nonlocal first, unanswered
+            await call()
+            unanswered -= 1
+            if not unanswered:
+                first = max(time.monotonic() + _BURST_S, begin + warm_up_s)
+            while time.monotonic() < first + measure_s:
+                await call()
 
         await asyncio.gather(*(client() for _ in range(num_clients)))
-        return answers
+        last = first + measure_s
+        return Driven(answers, [answer for answer in answers if first < answer.done <= last], first, last)
 
-    return _run(target, drive, warm_up_s, measure_s)
+    return _run(target, drive)
 
 
-def open_loop(target: Target, calls: Iterator[Call], rate: float, *, warm_up_s: float, measure_s: float) -> Measured:
-    """Calls that arrive `rate` times a second at random (Poisson), whether or not earlier ones are answered."""
-    rng = random.Random(0)
+def open_loop(
+    target: Target, calls: Iterator[Call], rate: float, *, seed: str, warm_up_s: float, measure_s: float
+) -> Measured:
+    """Calls that arrive `rate` times a second at random (Poisson), whether or not earlier ones are answered.
 
-    async def drive(send: Callable[[Call], Awaitable[Answered]], until: float) -> list[Answered]:
+    All that were due while measuring count, however late their answers.
+    """
+    rng = random.Random(seed)
+
+    async def drive(send: Send) -> Driven:
         sent: list[asyncio.Task[Answered]] = []
-        due = time.monotonic()
-        while (due := due + rng.expovariate(rate)) < until:
+        due = begin = time.monotonic()
+        last = begin + warm_up_s + measure_s
+        while (due := due + rng.expovariate(rate)) < last or len(sent) < 2:  # a rate needs two
             await asyncio.sleep(due - time.monotonic())
-            sent.append(asyncio.ensure_future(send(next(calls))))
-        return list(await asyncio.gather(*sent))
+            sent.append(asyncio.create_task(send(next(calls), due)))  # type: ignore[arg-type]
+        first, answers = begin + warm_up_s, await asyncio.gather(*sent)
+        return Driven(answers, [answer for answer in answers if answer.due >= first], first, last)
 
-    return _run(target, drive, warm_up_s, measure_s)
-
-
-Drive = Callable[[Callable[[Call], Awaitable[Answered]], float], Awaitable[list[Answered]]]
+    return _run(target, drive)
 
 
-def _run(target: Target, drive: Drive, warm_up_s: float, measure_s: float) -> Measured:
-    async def run() -> tuple[list[Answered], float]:
+def _run(target: Target, drive: Callable[[Send], Awaitable[Driven]]) -> Measured:
+    async def run() -> Driven:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(target.url, connector=connector, timeout=_PATIENCE) as session:
 
-            async def send(call: Call) -> Answered:
-                post = target.post(call)
-                due = time.monotonic()
-                headers = {"Content-Type": post.content_type}
-                async with session.post(post.path, data=post.body, headers=headers) as response:
-                    text = await response.text()
-                    if response.status != 200:
-                        raise RuntimeError(f"{target.name} answered {response.status}: {text[:300]}")
-                return Answered(call, due, time.monotonic())
+            async def send(call: Call, due: float) -> Answered:
+                first_token = await _answer(session, target.name, target.post(call))
+                return Answered(call, due, first_token, time.monotonic())
 
-            start = time.monotonic()
-            return await drive(send, start + warm_up_s + measure_s), start
+            return await drive(send)
 
-    cpu_before = target.cpu_seconds()
-    answers, start = asyncio.run(run())
-    cpu_s = target.cpu_seconds() - cpu_before
-    return _summary(answers, start + warm_up_s, start + warm_up_s + measure_s, cpu_s, target.resident_mb())
+    cpu_before = target.processes.cpu_seconds()
+    driven = asyncio.run(run())
+    cpu_s = target.processes.cpu_seconds() - cpu_before
+    return summary(driven, cpu_s, target.processes.peak_mb())
 
 
-def _summary(answers: Sequence[Answered], first: float, last: float, cpu_s: float, resident_mb: float) -> Measured:
-    """Between two answers, the last before `first` and the last before `last`: batches answer in bursts."""
-    done = sorted(answer.done for answer in answers)
-    before = [moment for moment in done if moment <= first] or done[:1]
-    within = [moment for moment in done if before[-1] < moment <= last] or done[-1:]
-    latencies = [answer.latency_s for answer in answers if answer.done > first] or [answers[-1].latency_s]
-    short = [answer.latency_s for answer in answers if answer.done > first and answer.call.is_short]
+async def _answer(session: aiohttp.ClientSession, name: str, post: Post) -> float:
+    """Wait for the whole answer; returns when the first token was there."""
+    async with session.post(post.path, data=post.body, headers={"Content-Type": post.content_type}) as response:
+        if response.status != 200:
+            raise RuntimeError(f"{name} answered {response.status}: {(await response.text())[:300]}")
+        if not post.streams:
+            await response.read()
+            return time.monotonic()
+        moments = [time.monotonic() async for line in response.content if _has_text(line)]
+    if not moments:
+        raise RuntimeError(f"{name} ended its stream without a word.")
+    return moments[0]
+
+
+def _has_text(line: bytes) -> bool:
+    """Whether a line of a stream of OpenAI's chunks brings some of the answer."""
+    if not line.startswith(b"data: {"):
+        return False
+    choices = json.loads(line.removeprefix(b"data: ")).get("choices")
+    return bool(choices and choices[0]["delta"].get("content"))
+
+
+def summary(driven: Driven, cpu_s: float, peak_mb: float) -> Measured:
+    """Latencies are of those that count, or of the last answer where none does; CPU is of all.
+
+    The rate is taken between two answers, the last before `first` and the last before `last`, or the very last where
+    none came between: batches answer in bursts.
+    """
+    done = sorted(answer.done for answer in driven.answers)
+    before = [moment for moment in done if moment <= driven.first] or done[:1]
+    after = [moment for moment in done if moment > before[-1]]
+    within = [moment for moment in after if moment <= driven.last] or after
+    counted = driven.counted or driven.answers[-1:]
+    latencies = [answer.latency_s for answer in counted]
     return Measured(
         requests_per_s=len(within) / (within[-1] - before[-1]),
         p50_s=statistics.median(latencies),
-        p99_s=statistics.quantiles(latencies, n=100)[98] if len(latencies) > 1 else latencies[0],
-        short_p50_s=statistics.median(short or latencies),
-        cpu_s_per_request=cpu_s / len(answers),
-        resident_mb=resident_mb,
+        p99_s=percentile_99(latencies),
+        first_token_p50_s=statistics.median(answer.first_token - answer.due for answer in counted),
+        short_p50_s=_median([answer.latency_s for answer in counted if answer.call.is_short]),
+        later_p50_s=_median([answer.latency_s for answer in counted if answer.call.is_later_turn]),
+        cpu_s_per_request=cpu_s / len(driven.answers),
+        peak_mb=peak_mb,
     )
+
+
+def _median(latencies: Sequence[float]) -> float | None:
+    return statistics.median(latencies) if latencies else None

@@ -11,13 +11,14 @@ NUM_DRAWN = 64
 _START_OF_IMAGE = b"\xff\xd8"
 
 
-def uploads() -> Iterator[bytes]:
-    """Endlessly many; no two have the same bytes, so no cache of pictures knows them.
+def uploads(series: str) -> Iterator[bytes]:
+    """Endlessly many; no two have the same bytes, nor those of another series, so no cache of pictures knows them.
 
     The pixels repeat after NUM_DRAWN pictures: what differs is a comment in the file.
     """
+    drawn = [_drawn(index) for index in range(NUM_DRAWN)]  # all at once, so that none is drawn while it is timed
     for number in count():
-        yield with_comment(_drawn(number % NUM_DRAWN), str(number))
+        yield with_comment(drawn[number % NUM_DRAWN], f"{series} {number}")
 
 
 def with_comment(jpeg: bytes, comment: str) -> bytes:

@@ -1,7 +1,8 @@
-"""What is asked of a server: each workload is an endless, repeatable stream of calls.
+"""What is asked of a server: each workload is an endless stream of calls, the same for the same `series`.
 
 W1: captions of exactly 20 tokens, greedy. W2: captions, answers and chats of 3 to 60 tokens, greedy. W3: conversations
-of six turns about one picture. W4: W1 with five beams. Every picture is another one, but within a conversation.
+of six turns about one picture. W4: W1 with five beams. Every picture is another one, but within a conversation; no two
+series share any.
 """
 
 import random
@@ -34,17 +35,22 @@ class Call:
         """At most SHORT_TOKENS tokens."""
         return self.num_tokens <= SHORT_TOKENS
 
+    @property
+    def is_later_turn(self) -> bool:
+        """Of a conversation that has earlier ones."""
+        return bool(self.turns)
 
-def captions(num_beams: int = 1) -> Iterator[Call]:
+
+def captions(series: str, num_beams: int = 1) -> Iterator[Call]:
     """W1, and W4 with five beams."""
-    for picture in uploads():
+    for picture in uploads(series):
         yield Call("caption", picture, 20, num_beams=num_beams)
 
 
-def mixed() -> Iterator[Call]:
+def mixed(series: str) -> Iterator[Call]:
     """W2: a third each of answers (3 to 10 tokens), captions (10 to 30) and chats (20 to 60)."""
-    rng = random.Random(2)
-    for picture in uploads():
+    rng = random.Random(series)
+    for picture in uploads(series):
         task = rng.choice(("vqa", "caption", "chat"))
         question = "" if task == "caption" else rng.choice(QUESTIONS)
         turns = tuple((rng.choice(QUESTIONS), CHAT_ANSWER) for _ in range(rng.randint(1, 4)))
@@ -53,18 +59,18 @@ def mixed() -> Iterator[Call]:
         yield Call(task, picture, num_tokens, question, turns if task == "chat" else ())
 
 
-def conversations() -> Iterator[Call]:
+def conversations(series: str) -> Iterator[Call]:
     """W3: six turns in a row about each picture, of 10 tokens each."""
-    for picture in uploads():
+    for picture in uploads(series):
         turns: tuple[Turn, ...] = ()
         for question in islice((*QUESTIONS, *QUESTIONS), NUM_TURNS):
             yield Call("chat", picture, 10, question, turns)
             turns += ((question, CHAT_ANSWER),)
 
 
-def beams() -> Iterator[Call]:
+def beams(series: str) -> Iterator[Call]:
     """W4."""
-    return captions(num_beams=5)
+    return captions(series, num_beams=5)
 
 
-WORKLOADS: dict[str, Callable[[], Iterator[Call]]] = {"W1": captions, "W2": mixed, "W3": conversations, "W4": beams}
+WORKLOADS: dict[str, Callable[[str], Iterator[Call]]] = {"W1": captions, "W2": mixed, "W3": conversations, "W4": beams}

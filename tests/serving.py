@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -44,7 +45,7 @@ def start_server(
     home: Path,
     settings: Mapping[str, str],
     port: int,
-    output: object,
+    output: IO[bytes] | int,
     target: str = "service:Blip2",
     cwd: Path = ROOT,
 ) -> subprocess.Popen[bytes]:
@@ -53,7 +54,7 @@ def start_server(
         [sys.executable, "-m", "bentoml", "serve", target, "--port", str(port), "--host", "127.0.0.1"],
         cwd=cwd,
         env=server_environment(home, settings),
-        stdout=output,  # type: ignore[arg-type]
+        stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
