@@ -45,6 +45,7 @@ class Settings(BaseModel):
     image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
     image_cache_dir: str | None = Field(None, description="a folder that can be written to")
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
+    ui: Literal["on", "off"] = Field("on", description="on or off")
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
 
     @classmethod
@@ -64,6 +65,17 @@ class Settings(BaseModel):
     def demo_folder(self) -> Path:
         """Where the checkpoints that ship with the project lie, in a clone and in a Bento alike."""
         return Path(__file__).resolve().parent.parent / "checkpoints"
+
+    @property
+    def examples(self) -> tuple[Path, ...]:
+        """The pictures that the web page offers, as far as they are there, in a clone and in a Bento alike."""
+        root = Path(__file__).resolve().parent.parent
+        return *root.glob("demo.jpeg"), *sorted(root.glob("examples/*.jpeg"))
+
+
+def keep_gradio_files_in(folder: Path) -> None:
+    """Tell gradio, which asks nothing but its environment, where to put the pictures that visitors send."""
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
 def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -24,8 +24,9 @@ LAYERS = [
 ALLOWED = {
     "bentoml": {"service.py"},
     "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
-    "fastapi": {"blip2_serve/api/"},
-    "starlette": {"blip2_serve/api/", "service.py"},
+    "fastapi": {"blip2_serve/api/", "blip2_serve/ui/"},
+    "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "service.py"},
+    "gradio": {"blip2_serve/ui/"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
 }
