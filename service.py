@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from blip2_serve.api.access_log import AccessLog
-from blip2_serve.api.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, ShapeT, json_reply
+from blip2_serve.api.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
 from blip2_serve.api.batch_fields import BatchFields
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
@@ -22,6 +22,7 @@ from blip2_serve.api.limits import BodyLimit
 from blip2_serve.api.openai_app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai_app import openai_app
 from blip2_serve.api.openapi import DescribedApi
+from blip2_serve.api.page import DocsPage
 from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.api.timeout import Timeout
 from blip2_serve.config import MAX_DEADLINE_S, Settings
@@ -59,7 +60,6 @@ class Blip2:
         logging.getLogger("blip2_serve").setLevel(logging.INFO)
         loaded = load_model(settings, locate_checkpoint(settings))
         use_available_threads(settings, loaded.model.num_parameters())
-        self._family = loaded.family
         self._tasks = Tasks(loaded, settings)
         self._page = WebPage()
 
@@ -94,48 +94,52 @@ class Blip2:
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        answer = self._tasks.caption(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=AnswerInput)
     @answer_errors
     async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self._tasks.answer(fields.img, fields.txt, fields.options(self._family))
+        answer = self._tasks.answer(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        answer = self._tasks.chat(fields.img, fields.txt, fields.context or [], fields.options(self._family))
+        answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=CaptionsInput)
     @answer_errors
     async def captions(self, fields: CaptionsFields, request: Request) -> CaptionsAnswer:
         """Caption a picture several times, and say what each caption is worth."""
-        options = fields.options(self._family)
-        made = self._tasks.captions(fields.img, fields.txt, fields.num_captions, options)
-        return self._json(CaptionsAnswer(captions=await while_connected(request, made)))
+        options = fields.options(self._tasks.family)
+        making = self._tasks.captions(fields.image, fields.txt, fields.num_captions, options)
+        made = await while_connected(request, making)
+        return json_reply(CaptionsAnswer(captions=made.captions), self._headers(made.image_id))
 
     @bentoml.api(input_spec=ChooseInput)
     @answer_errors
     async def choose(self, fields: ChooseFields, request: Request) -> ChooseAnswer:
         """Choose among given answers to a question about a picture."""
-        ranked = self._tasks.choose(fields.img, fields.txt, fields.choices, fields.normalize)
-        return self._json(ChooseAnswer(choices=await while_connected(request, ranked)))
+        ranking = self._tasks.choose(fields.image, fields.txt, fields.choices, fields.normalize)
+        ranked = await while_connected(request, ranking)
+        return json_reply(ChooseAnswer(choices=ranked.choices), self._headers(ranked.image_id))
 
     @bentoml.api(input_spec=BatchInput)
     @answer_errors
     async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
         """Caption many pictures, or ask about each of them."""
-        options = fields.options(self._family)
+        options = fields.options(self._tasks.family)
         results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
-        return self._json(BatchAnswer.of(await while_connected(request, results)))
+        return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
 
-    def _json(self, answer: ShapeT) -> ShapeT:
-        return json_reply(answer, {"X-Model": self._tasks.model_name})
+    def _headers(self, image_id: str | None = None) -> dict[str, str]:
+        """What every answer tells beside itself; `image_id` where it is about one picture."""
+        about = {} if image_id is None else {"X-Image-Id": image_id}
+        return {**about, "X-Model": self._tasks.model_name}
 
     def _reply(self, answer: Answer) -> str:
         """Plain text, with what else there is to say in headers.
@@ -144,7 +148,7 @@ class Blip2:
         Response on as it is, and skips building a schema for every answer.
         """
         headers = {
-            "X-Model": self._tasks.model_name,
+            **self._headers(answer.image_id),
             "X-New-Tokens": str(answer.new_tokens),
             "X-Finish-Reason": answer.finish_reason,
             "Server-Timing": ", ".join(
@@ -181,4 +185,5 @@ def _max_batch_bytes() -> int:
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DocsPage)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]

@@ -58,7 +58,7 @@ async def count_right(tasks: Tasks, indices: range) -> int:
     right = 0
     for index in tqdm(indices):
         picture, turn = exam(index)
-        best: Choice = (await tasks.choose(Upload(picture), turn.question, ANSWERS))[0]
+        best: Choice = (await tasks.choose(Upload(picture), turn.question, ANSWERS)).choices[0]
         right += best.text == turn.answer
     return right
 

@@ -32,6 +32,14 @@ class ScoredCaption:
     guards: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """Captions of one picture, best first; `image_id` is the SHA-256 of its bytes in hex."""
+
+    captions: list[ScoredCaption]
+    image_id: str
+
+
 Ask = Callable[[DecodingOptions], Awaitable[Sequence[Completion]]]
 Read = Callable[[Completion], str]
 

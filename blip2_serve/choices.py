@@ -32,6 +32,14 @@ class Choice:
     log_likelihood: float
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The given answers, most probable first; `image_id` is the SHA-256 of the picture's bytes in hex."""
+
+    choices: list[Choice]
+    image_id: str
+
+
 def in_order(choices: Sequence[str]) -> list[str]:
     """The one order in which choices are computed, so that the caller's order changes no number; short ones first."""
     return sorted(choices, key=lambda text: (len(text), text))

@@ -1,26 +1,9 @@
 """Answers for callers who want more than one text: several completions, token by token, as they grow. Plain values."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Literal
 
 from blip2_serve.options import FinishReason
-from blip2_serve.prompts import Turn
-
-TaskName = Literal["caption", "prefix", "vqa", "chat"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What to ask of a picture.
-
-    A caption has no text; a prefix is how the caption begins; vqa is one question in the family's own template; chat
-    is a question after earlier `turns`, in the template that both families share.
-    """
-
-    task: TaskName
-    text: str | None = None
-    turns: Sequence[Turn] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +53,27 @@ class Completions:
     """All completions of a request, best first.
 
     `prompt_tokens` count the picture's rows; `new_tokens` are those of all completions, end tokens included.
-    `dropped_turns` is None where there can be none.
+    `image_id` is the SHA-256 of the picture's bytes in hex. `dropped_turns` is None where there can be none.
     """
 
     completions: tuple[Completed, ...]
     prompt_tokens: int
     new_tokens: int
+    image_id: str
     dropped_turns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """Completions as they grow: what is known from the beginning, then a `Piece` for every token, at last the whole.
+
+    The texts of a row's pieces join to the text of its completion. Who stops listening closes `pieces`, which takes
+    the request out of the engine.
+    """
+
+    image_id: str
+    dropped_turns: int | None
+    pieces: AsyncGenerator[Piece | Completions, None]
 
 
 class StrippedText:

@@ -6,10 +6,11 @@ HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are read by huggingface_hub itself and mean
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blip2_serve.errors import StartupError
 from blip2_serve.options import MAX_NUM_BEAMS
@@ -22,6 +23,10 @@ DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
 _SERVICE_LINK = re.compile(
     r"BLIP2_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
+
+
+# A name, an IPv4 address, or an IPv6 address in brackets; perhaps a port.
+LISTED_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?")
 
 
 class Settings(BaseModel):
@@ -44,9 +49,20 @@ class Settings(BaseModel):
     )
     image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
     image_cache_dir: str | None = Field(None, description="a folder that can be written to")
+    image_urls: str = Field(
+        "off",
+        description="off, public, or hosts with commas between them, such as images.example.com,10.0.0.5:8080",
+    )
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
     ui: Literal["on", "off"] = Field("on", description="on or off")
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
+
+    @field_validator("image_urls")
+    @classmethod
+    def _hosts_are_hosts(cls, setting: str) -> str:
+        if not all(_is_host(host.strip()) for host in setting.split(",")):
+            raise ValueError
+        return setting.strip().lower()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -76,6 +92,16 @@ class Settings(BaseModel):
 def keep_gradio_files_in(folder: Path) -> None:
     """Tell gradio, which asks nothing but its environment, where to put the pictures that visitors send."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def _is_host(text: str) -> bool:
+    listed = LISTED_HOST.fullmatch(text)
+    if listed is None or int(listed["port"] or 80) not in range(1, 65_536):
+        return False
+    try:
+        return not text.startswith("[") or bool(IPv6Address(listed["host"].strip("[]")))
+    except ValueError:
+        return False
 
 
 def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Blip2Error
   RequestError             the caller's fault; the message is safe to show
-    InvalidField 400   InvalidImage 400   PromptTooLong 400   UnknownModel 404
+    InvalidField 400   InvalidImage 400   PromptTooLong 400   UrlNotAllowed 400   ImageFetchFailed 400
+    UnknownImage 404   UnknownModel 404
     ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
   Busy 503                 the queue is full; carries retry_after_s
   DeadlineExceeded 504
@@ -58,6 +59,25 @@ class InvalidImage(RequestError):
     """The picture is empty, cut short or cannot be decoded."""
 
     code = "invalid_image"
+
+
+class UrlNotAllowed(RequestError):
+    """The text of a picture's URL is one that this server does not fetch."""
+
+    code = "url_not_allowed"
+
+
+class ImageFetchFailed(RequestError):
+    """A picture's URL gave no picture; often the message does not say why, so that nobody can look inside with it."""
+
+    code = "image_fetch_failed"
+
+
+class UnknownImage(RequestError):
+    """The picture with this id is not in the cache, or not any more: it has to be sent again."""
+
+    status = 404
+    code = "unknown_image"
 
 
 class PromptTooLong(RequestError):

@@ -44,7 +44,7 @@ def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
 
 
 def choose(tasks: Tasks, choices: list[str], normalize: Normalize = "sum") -> list[Choice]:
-    return asyncio.run(tasks.choose(Upload(jpeg()), "what is it?", choices, normalize))
+    return asyncio.run(tasks.choose(Upload(jpeg()), "what is it?", choices, normalize)).choices
 
 
 def expected(loaded: LoadedModel, text: str) -> list[float]:
@@ -96,7 +96,7 @@ def test_scoring_in_company_changes_no_number(tasks: Tasks) -> None:
     async def together() -> list[list[Choice]]:
         calls = (tasks.choose(Upload(jpeg()), "what is it?", CHOICES) for _ in range(4))
         others = (tasks.choose(Upload(jpeg(seed=seed)), "where?", CHOICES[:seed]) for seed in (2, 3, 4))
-        return list(await asyncio.gather(*calls, *others))
+        return [ranked.choices for ranked in await asyncio.gather(*calls, *others)]
 
     for found in asyncio.run(together())[:4]:
         assert [choice.text for choice in found] == [choice.text for choice in alone]

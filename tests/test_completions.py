@@ -9,7 +9,8 @@ from contextlib import aclosing
 import pytest
 from pictures import jpeg
 
-from blip2_serve.completions import Ask, Completions, Piece, StrippedText, Wanted
+from blip2_serve.asking import Ask
+from blip2_serve.completions import Completions, Piece, StrippedText, Wanted
 from blip2_serve.config import Settings
 from blip2_serve.errors import DeadlineExceeded, InvalidImage
 from blip2_serve.images import Upload
@@ -46,8 +47,8 @@ def stream(
     tasks: Tasks, ask: Ask, options: DecodingOptions, picture: bytes = PICTURE, **wanted: object
 ) -> tuple[list[Piece], Completions]:
     async def listen() -> list[Piece | Completions]:
-        events = tasks.stream(Upload(picture), ask, options, Wanted(**wanted))  # type: ignore[arg-type]
-        return [event async for event in events]
+        growing = await tasks.stream(Upload(picture), ask, options, Wanted(**wanted))  # type: ignore[arg-type]
+        return [piece async for piece in growing.pieces]
 
     *pieces, last = asyncio.run(listen())
     assert isinstance(last, Completions)
@@ -116,7 +117,8 @@ def test_the_picture_counts_with_what_was_read(loaded: LoadedModel, tasks: Tasks
 
 def test_who_stops_listening_takes_the_request_along(tasks: Tasks) -> None:
     async def leave() -> None:
-        async with aclosing(tasks.stream(Upload(PICTURE), ASKED[0], LONG, Wanted())) as events:
+        growing = await tasks.stream(Upload(PICTURE), ASKED[0], LONG, Wanted())
+        async with aclosing(growing.pieces) as events:
             await anext(events)
 
     steps_before = tasks._engine.stats().num_steps

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blip2_serve"
 
-# errors, config, options <- images, prompts <- model <- engine <- choices, ... <- transcript <- tasks <- api <- service
+# errors, config, options <- images, prompts <- model <- engine <- what the verbs are made of <- tasks <- api <- service
 LAYERS = [
     {"errors", "options", "metrics"},
     {"config"},
@@ -17,7 +17,8 @@ LAYERS = [
     {"model"},
     {"engine"},
     {"captions", "choices", "batches", "completions"},
-    {"transcript"},
+    {"asking", "transcript"},
+    {"preparation"},
     {"tasks"},
     {"api", "ui", "jobs"},
 ]
@@ -25,8 +26,9 @@ ALLOWED = {
     "bentoml": {"service.py"},
     "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
     "fastapi": {"blip2_serve/api/", "blip2_serve/ui/"},
-    "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "service.py"},
     "gradio": {"blip2_serve/ui/"},
+    "httpx": {"blip2_serve/images/"},
+    "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "service.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,13 @@ from PIL import Image
 from tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
-from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong
-from blip2_serve.images import Upload
+from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong, UnknownImage, UrlNotAllowed
+from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import chat_prompt, vqa_prompt
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks import Answer, Tasks
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 BEAMS = DecodingOptions(max_new_tokens=6)
@@ -79,6 +80,48 @@ def test_rows_that_another_checkpoint_of_the_same_name_computed_are_not_taken(
             assert asyncio.run(tasks.caption(Upload(jpeg()), None, BEAMS)).text == expected(loaded, "", BEAMS)
         finally:
             tasks.close()
+
+
+def test_a_picture_is_asked_about_again_by_its_id(loaded: LoadedModel, tasks: Tasks) -> None:
+    async def ask() -> tuple[Answer, Answer]:
+        first = await tasks.caption(Upload(jpeg(seed=5)), None, GREEDY)
+        known = ImageId(bytes.fromhex(first.image_id))
+        return first, await tasks.caption(known, None, GREEDY)
+
+    first, again = asyncio.run(ask())
+    assert first.image_id == again.image_id == hashlib.sha256(jpeg(seed=5)).hexdigest()
+    assert again.text == first.text
+
+
+def test_an_id_that_was_never_given_is_unknown(tasks: Tasks) -> None:
+    with pytest.raises(UnknownImage, match="send the picture again"):
+        asyncio.run(tasks.caption(ImageId(b"\0" * 32), None, GREEDY))
+
+
+def test_the_folder_knows_a_picture_after_a_restart_and_for_its_own_checkpoint_only(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(model=str(tmp_path / "model"), device="cpu", image_cache_dir=str(tmp_path / "cache"))
+    loaded = load_model(settings, save_tiny_checkpoint(tmp_path / "model", "opt", seed=0))
+    first = _ask_new_tasks(loaded, settings, Upload(jpeg()))
+    known = ImageId(bytes.fromhex(first.image_id))
+    assert _ask_new_tasks(loaded, settings, known).text == first.text
+    other = load_model(settings, save_tiny_checkpoint(tmp_path / "model", "opt", seed=1))
+    with pytest.raises(UnknownImage):
+        _ask_new_tasks(other, settings, known)
+
+
+def _ask_new_tasks(loaded: LoadedModel, settings: Settings, image: ImageSource) -> Answer:
+    tasks = Tasks(loaded, settings)
+    try:
+        return asyncio.run(tasks.caption(image, None, GREEDY))
+    finally:
+        tasks.close()
+
+
+def test_urls_are_off_unless_they_are_switched_on(tasks: Tasks) -> None:
+    with pytest.raises(UrlNotAllowed, match="BLIP2_IMAGE_URLS"):
+        asyncio.run(tasks.caption(ImageUrl("https://example.com/a.jpg"), None, GREEDY))
 
 
 def test_a_text_that_does_not_fit_is_refused_before_the_picture_is_read(tasks: Tasks) -> None:

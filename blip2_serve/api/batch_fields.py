@@ -14,7 +14,7 @@ from blip2_serve.api.fields import (
 )
 from blip2_serve.api.lists import texts_of
 from blip2_serve.errors import Blip2Error
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageSource
 from blip2_serve.prompts import Family
 from blip2_serve.tasks import BatchTask
 
@@ -24,7 +24,7 @@ MAX_PICTURES = 64
 class PicturesFields(Fields):
     """Pictures, and what is to be said about them."""
 
-    imgs: list[Upload | Blip2Error] = Field(
+    imgs: list[ImageSource | Blip2Error] = Field(
         min_length=1, max_length=MAX_PICTURES, description="1 to 64 pictures: the file part repeated, or a JSON list"
     )
     task: BatchTask = Field("caption", description="caption, as /generate does it, or vqa, as /vqa; default caption")

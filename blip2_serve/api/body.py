@@ -1,13 +1,11 @@
-"""A request's body to plain values: multipart, urlencoded or JSON, none of which can make this server fetch a URL.
+"""A request's body to plain values: multipart, urlencoded or JSON. Nothing is fetched here: a URL stays an `ImageUrl`.
 
 BentoML's own parser fetches strings in image fields, believes the Content-Type of a part and ignores unknown
 fields; this one reads the bytes itself.
 """
 
 import asyncio
-import base64
 import json
-import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -20,11 +18,11 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from blip2_serve.errors import DeadlineExceeded, InvalidField, InvalidImage, RequestError, UnsupportedBody
-from blip2_serve.images import Upload
+from blip2_serve.api.image_text import image_source
+from blip2_serve.errors import DeadlineExceeded, InvalidField, InvalidImage, UnsupportedBody
+from blip2_serve.images import ImageSource, Upload
 
-_DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PICTURES = ("img", "imgs")
 # More than any endpoint has, so that a repeated or unknown field is named and not just counted.
 _MAX_FIELDS = 32
 # More than any list may hold, for endpoints that take one as a repeated field.
@@ -39,11 +37,11 @@ UPLOAD_TIMEOUT_S = 300.0
 
 
 async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The fields of a request by name: `img` as an `Upload`, the others as they came (text, or JSON values).
+    """The fields of a request by name: `img` as an `ImageSource`, the others as they came (text, or JSON values).
 
-    A form may repeat the fields `repeatable`, which makes lists of them. `imgs` becomes a list of `Upload`s, with an
-    error in place of each that is none. How many bytes there may be is `limits.BodyLimit`'s business. The body is not
-    kept by `request`.
+    A form may repeat the fields `repeatable`, which makes lists of them. `imgs` becomes a list of `ImageSource`s,
+    with an error in place of each that is none. How many bytes there may be is `limits.BodyLimit`'s business. The body
+    is not kept by `request`.
 
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
@@ -119,9 +117,14 @@ def _multipart_parser(request: Request, options: dict[bytes, bytes], max_fields:
 
 
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
-    if name in ("img", "imgs"):
-        return part if isinstance(part, str) else await part.read()
+    if name in _PICTURES:
+        return part if isinstance(part, str) else await part.read() or _empty_file(part)
     return _unquoted(part if isinstance(part, str) else await _text_of_file(name, part))
+
+
+def _empty_file(part: UploadFile) -> bytes | None:
+    """A browser sends a file field in which nothing was chosen as a file without a name."""
+    return b"" if part.filename else None
 
 
 async def _text_of_file(name: str, part: UploadFile) -> str:
@@ -168,7 +171,9 @@ def _urlencoded_values(body: bytes, repeatable: frozenset[str]) -> dict[str, obj
         )
     except ValueError:
         raise InvalidField("The form cannot be read: send name=value pairs in UTF-8, joined by &.") from None
-    return _form_values(pairs, repeatable)
+    # BentoML's client sends a form like this, with JSON in it, where it has no file.
+    texts = [(name, value if name in _PICTURES else _unquoted(value)) for name, value in pairs]
+    return _form_values(texts, repeatable)
 
 
 def _form_values(pairs: Sequence[tuple[str, bytes | str | None]], repeatable: frozenset[str]) -> dict[str, object]:
@@ -234,40 +239,19 @@ def _check_names(pairs: Sequence[tuple[str, object]]) -> None:
 
 def _with_image(values: dict[str, object]) -> dict[str, object]:
     if "img" in values:
-        img = values["img"]
-        values["img"] = Upload(img if isinstance(img, bytes) else decode_inline_image(img))
+        values["img"] = _source_of(values["img"])
     if "imgs" in values:
         imgs = [values["imgs"]] if isinstance(values["imgs"], bytes | str) else values["imgs"]
-        values["imgs"] = [_upload_or_error(img) for img in imgs] if isinstance(imgs, list) else imgs
+        values["imgs"] = [_source_or_error(img) for img in imgs] if isinstance(imgs, list) else imgs
     return values
 
 
-def _upload_or_error(img: object) -> Upload | RequestError:
+def _source_of(img: object) -> ImageSource:
+    return Upload(img) if isinstance(img, bytes) else image_source(img)
+
+
+def _source_or_error(img: object) -> ImageSource | InvalidImage:
     try:
-        return Upload(img if isinstance(img, bytes) else decode_inline_image(img))
+        return _source_of(img)
     except InvalidImage as error:
         return error
-
-
-def decode_inline_image(value: object) -> bytes:
-    """The bytes of a picture that came as base64 or as a data: URI.
-
-    Raises:
-        InvalidImage: the text is a URL, or no base64.
-    """
-    if not isinstance(value, str):
-        raise _not_inline("is no string")
-    if _URL.match(value):
-        raise _not_inline("is a URL, and URLs are not fetched")
-    header = _DATA_URI.match(value)
-    if header and not header.group().lower().endswith(";base64,"):
-        raise _not_inline("is a data: URI without base64")
-    text = value[header.end() :] if header else value
-    try:
-        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
-    except ValueError:
-        raise _not_inline("is neither base64 nor a data: URI") from None
-
-
-def _not_inline(problem: str) -> RequestError:
-    return InvalidImage(f"img {problem}: send the picture as a file part, or its bytes as base64.", param="img")

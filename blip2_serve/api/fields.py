@@ -1,7 +1,7 @@
 """The fields that endpoints share, and those of /generate, /vqa and /chat: types, bounds, defaults, each stated once.
 
-Everything is optional but the picture. `None` means "not given", so that a default can depend on the endpoint,
-the family or another option.
+Everything is optional but the picture, which comes as `img` or as `img_id`. `None` means "not given", so that a
+default can depend on the endpoint, the family or another option.
 """
 
 import dataclasses
@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import Family, Turn
 
@@ -30,13 +31,31 @@ class Fields(BaseModel):
 class PictureFields(Fields):
     """A picture and a text."""
 
-    img: Upload = Field(description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    img: ImageSource | None = Field(None, description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    img_id: str | None = Field(
+        None, pattern=ID_PATTERN, description="in place of img: the X-Image-Id of an earlier answer about the picture"
+    )
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
 
     @field_validator("txt")
     @classmethod
     def _txt_is_text(cls, txt: str | None) -> str | None:
         return None if not txt else whole_characters(txt)
+
+    @property
+    def image(self) -> ImageSource:
+        """The picture, whichever way it came.
+
+        Raises:
+            InvalidField: it came both ways, or not at all.
+        """
+        if self.img is not None and self.img_id is not None:
+            raise InvalidField("img and img_id were both sent: send one of the two.", param="img_id")
+        if self.img is not None:
+            return self.img
+        if self.img_id is not None:
+            return image_of_id(self.img_id)
+        raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", param="img")
 
 
 class DecodingFields(Fields):
@@ -169,8 +188,8 @@ def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
-    if problem["type"] == "missing" and name in ("img", "imgs"):
-        return InvalidField(f"{name} is missing: send a picture in the field {name}.", param=name)
+    if problem["type"] == "missing" and name == "imgs":
+        return InvalidField("imgs is missing: send pictures in the field imgs.", param="imgs")
     place = ".".join(str(step) for step in problem["loc"])
     return InvalidField(f"{place}: {problem['msg']}.", param=shown)
 

@@ -17,7 +17,8 @@ from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, Fiel
 from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.errors import Blip2Error
 
-_IMAGE = Field(description=ImageFields.model_fields["img"].description)
+# The type is what BentoML's client and the page know a file by; null, which they must not require, is not part of it.
+_IMAGE = Field(None, description=ImageFields.model_fields["img"].description)
 
 
 class _ReadFields:

@@ -9,14 +9,15 @@ from fastapi import FastAPI, Request, Response
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import error_response, public_error, unexpected_error
-from blip2_serve.api.openai_images import upload_of
+from blip2_serve.api.openai_images import image_of
 from blip2_serve.api.openai_messages import read_conversation
 from blip2_serve.api.openai_request import EXAMPLE, ChatRequest, validate_request
 from blip2_serve.api.openai_responses import ChatCompletion, Model, ModelList, now
-from blip2_serve.api.openai_stream import Chunks, EventStream, Growing
-from blip2_serve.completions import Ask, Completions, Piece, Wanted
+from blip2_serve.api.openai_stream import Chunks, EventStream
+from blip2_serve.asking import Ask
+from blip2_serve.completions import Completions, Growing, Piece, Wanted
 from blip2_serve.errors import Blip2Error, UnknownModel
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageSource
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks import Tasks
 
@@ -31,7 +32,7 @@ _EXAMPLE = {"model": ALIAS, "messages": [{"role": "user", "content": [_QUESTION,
 class _Call:
     """A request, understood; what it was read from, megabytes of base64, is forgotten."""
 
-    image: Upload
+    image: ImageSource
     ask: Ask
     options: DecodingOptions
     wanted: Wanted
@@ -66,9 +67,7 @@ class _Endpoints:
         done = await while_connected(request, tasks.complete(call.image, call.ask, call.options, call.wanted))
         # 16 answers with 20 likely tokens at each place take half a second to write down.
         body = await asyncio.to_thread(_body, tasks.model_name, done, call.logprobs)
-        dropped = done.dropped_turns
-        headers = None if dropped is None else {"X-Dropped-Turns": str(dropped)}
-        return Response(body, headers=headers, media_type="application/json")
+        return Response(body, headers=_headers(done), media_type="application/json")
 
 
 def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
@@ -96,7 +95,7 @@ async def _read_call(request: Request, tasks: Tasks) -> _Call:
     conversation = read_conversation(asked.messages)
     ask = conversation.ask(asked.task)
     return _Call(
-        image=await upload_of(conversation.image),
+        image=await asyncio.to_thread(image_of, conversation.image),  # megabytes of base64
         ask=ask,
         options=asked.options(ask.task, tasks.family),
         wanted=asked.wanted,
@@ -119,19 +118,25 @@ def _check_model(name: str, tasks: Tasks) -> None:
 
 async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
     """Waits for the first token, so that what fails before it is answered with its own status."""
-    growing = tasks.stream(call.image, call.ask, call.options, call.wanted)
+    growing = await while_connected(request, tasks.stream(call.image, call.ask, call.options, call.wanted))
     first = await while_connected(request, _first(growing))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
-    return EventStream(chunks.events(first, growing, call.options.num_return_sequences))
+    events = chunks.events(first, growing.pieces, call.options.num_return_sequences)
+    return EventStream(events, _headers(growing))
 
 
 async def _first(growing: Growing) -> Piece | Completions:
-    return await anext(growing)
+    return await anext(growing.pieces)
+
+
+def _headers(done: Completions | Growing) -> dict[str, str]:
+    dropped = {} if done.dropped_turns is None else {"X-Dropped-Turns": str(done.dropped_turns)}
+    return {"X-Image-Id": done.image_id, **dropped}
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     told = public_error(error)
-    if told.param in ("img", "txt"):  # the names of picture and text at the other endpoints
+    if told.param in ("img", "img_id", "txt"):  # the names of picture and text at the other endpoints
         told.param = "messages"
     return error_response(told)
 

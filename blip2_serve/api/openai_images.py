@@ -1,26 +1,34 @@
-"""Where a chat's picture comes from: the one door from the `url` of an `image_url` part to an upload."""
+"""Where a chat's picture comes from: what the `url` of an `image_url` part stands for."""
 
-import asyncio
+import re
 
-from blip2_serve.api.body import decode_inline_image
+from blip2_serve.api.image_text import ID_PATTERN, image_of_id, image_source
 from blip2_serve.errors import InvalidImage
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageSource
 
-_REMEDY = 'send the picture as "data:image/jpeg;base64,..."'
+_ID_PREFIX = "image-id:"
 
 
-async def upload_of(source: str) -> Upload:
-    """The picture that `source` names.
+def image_of(url: str) -> ImageSource:
+    """A URL, a data: URI or base64 as at the other endpoints; or an id, for which OpenAI has no field of its own.
 
     Raises:
-        InvalidImage: it is a URL, which is not fetched, or no data: URI with base64.
+        InvalidImage: none of the four.
     """
-    kind = source[:8].lower()
-    if kind.startswith(("http:", "https:")):
-        raise InvalidImage(f"Pictures are not fetched from URLs: {_REMEDY}.", param="messages")
-    if not kind.startswith("data:"):
-        raise InvalidImage(f"The url of image_url is no data: URI: {_REMEDY}.", param="messages")
+    if not url.startswith(_ID_PREFIX):
+        return _image_source(url)
+    digits = url.removeprefix(_ID_PREFIX)
+    if not re.fullmatch(ID_PATTERN, digits):
+        raise InvalidImage(f"After {_ID_PREFIX} come the 64 hex digits of an X-Image-Id.", param="messages")
+    return image_of_id(digits)
+
+
+def _image_source(url: str) -> ImageSource:
     try:
-        return Upload(await asyncio.to_thread(decode_inline_image, source))
+        return image_source(url)
     except InvalidImage:
-        raise InvalidImage(f"The url of image_url is no data: URI with base64: {_REMEDY}.", param="messages") from None
+        raise InvalidImage(
+            "The url of image_url is neither a URL nor a data: URI with base64 nor an image-id: send the picture as"
+            ' "data:image/jpeg;base64,...".',
+            param="messages",
+        ) from None

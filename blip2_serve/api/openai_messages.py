@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from blip2_serve.api.fields import MAX_TEXT_CHARACTERS, MAX_TURNS, whole_characters
-from blip2_serve.completions import Ask
+from blip2_serve.asking import Ask
 from blip2_serve.errors import InvalidField
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from blip2_serve.api.fields import AnswerFields, validate_fields, whole_characters
-from blip2_serve.completions import TaskName, Wanted
+from blip2_serve.asking import TaskName
+from blip2_serve.completions import Wanted
 from blip2_serve.errors import InvalidField
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.prompts import Family

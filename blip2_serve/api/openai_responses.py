@@ -68,7 +68,7 @@ class Message(BaseModel):
     refusal: None = None
 
 
-class Choice(BaseModel):
+class ChatChoice(BaseModel):
     """One answer."""
 
     index: int
@@ -119,13 +119,13 @@ class ChatCompletion(BaseModel):
     object: Literal["chat.completion"] = "chat.completion"
     created: int = Field(default_factory=now)
     model: str
-    choices: list[Choice]
+    choices: list[ChatChoice]
     usage: Usage
 
     @classmethod
     def of(cls, model: str, done: Completions, *, logprobs: bool) -> Self:
         """All of it."""
-        choices = [Choice.of(index, each, logprobs=logprobs) for index, each in enumerate(done.completions)]
+        choices = [ChatChoice.of(index, each, logprobs=logprobs) for index, each in enumerate(done.completions)]
         return cls(model=model, choices=choices, usage=Usage.of(done))
 
 

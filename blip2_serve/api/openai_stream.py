@@ -15,7 +15,7 @@ from blip2_serve.api.errors import public_error
 from blip2_serve.api.openai_responses import ChatCompletionChunk, ChunkChoice, Delta, Logprobs, Usage
 from blip2_serve.completions import Completions, Piece
 
-Growing = AsyncGenerator[Piece | Completions, None]
+Pieces = AsyncGenerator[Piece | Completions, None]
 
 
 class EventStream(StreamingResponse):
@@ -23,8 +23,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
-        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    def __init__(self, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
+        super().__init__(events, headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,13 +41,13 @@ class Chunks:
         self._logprobs = logprobs
         self._include_usage = include_usage
 
-    async def events(self, first: Piece | Completions, growing: Growing, num_answers: int) -> AsyncGenerator[str, None]:
+    async def events(self, first: Piece | Completions, pieces: Pieces, num_answers: int) -> AsyncGenerator[str, None]:
         """The events of a stream whose first piece, `first`, is there already."""
-        async with aclosing(growing):
+        async with aclosing(pieces):
             try:
                 for index in range(num_answers):
                     yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
-                async for piece in _chained(first, growing):
+                async for piece in _chained(first, pieces):
                     for event in self._events_of(piece):
                         yield event
                 yield "data: [DONE]\n\n"
@@ -71,9 +71,9 @@ class Chunks:
         return _event(self._head.model_copy(update={"usage": Usage.of(done)}))
 
 
-async def _chained(first: Piece | Completions, growing: Growing) -> AsyncIterator[Piece | Completions]:
+async def _chained(first: Piece | Completions, pieces: Pieces) -> AsyncIterator[Piece | Completions]:
     yield first
-    async for piece in growing:
+    async for piece in pieces:
         yield piece
 
 

@@ -15,14 +15,14 @@ import torch
 from blip2_serve.engine.backends import Backend
 from blip2_serve.engine.image_cache import ImageCache
 from blip2_serve.engine.intake import make_books, make_sequence
-from blip2_serve.engine.request import Event, Failed, Finished, Request, Stats, Timings
+from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Request, Stats, Timings
 from blip2_serve.engine.runner import EncodeImages, Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import Sequence
 from blip2_serve.engine.stopping import BeamRows, Decode, GivenRows, IndependentRows
 from blip2_serve.engine.vision_batcher import VisionBatcher
 from blip2_serve.engine.watchdog import Watchdog
-from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure
+from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure, UnknownImage
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ Sink = Callable[[Event], None]
 Rows = IndependentRows | GivenRows | BeamRows
 IDLE_S = 1.0
 STOP_TIMEOUT_S = 10.0
+_SEND_IT_AGAIN = "The picture with this id is not kept any more, or was never sent here: send the picture again."
 
 
 class Engine:
@@ -177,10 +178,12 @@ class Engine:
         request = sequence.request
         self._sequences[request.request_id] = sequence
         rows = self._image_cache.get(request.image.key)
-        if rows is None:
+        if rows is not None:
+            self._has_image(sequence, rows)
+        elif isinstance(request.image, ImageInput) or self._vision.holds(request.image.key):
             self._vision.add(sequence)
         else:
-            self._has_image(sequence, rows)
+            self._fail(sequence, UnknownImage(_SEND_IT_AGAIN, param="img_id"))
 
     def _drop_expired(self) -> None:
         now = time.monotonic()

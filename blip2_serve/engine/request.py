@@ -23,6 +23,13 @@ class ImageInput:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownImage:
+    """A picture that was seen before, by its key alone: UnknownImage where its rows are not at hand any more."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One thing to generate, or `continuations` of the prompt to score, each in a row of its own.
 
@@ -34,7 +41,7 @@ class Request:
     """
 
     request_id: int
-    image: ImageInput
+    image: ImageInput | KnownImage
     prompt_ids: tuple[int, ...]
     options: DecodingOptions
     stop: tuple[str, ...] = ()

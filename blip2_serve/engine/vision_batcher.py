@@ -12,9 +12,15 @@ class VisionBatcher:
         self._images: dict[bytes, ImageInput] = {}
         self._waiting: dict[bytes, list[Sequence]] = {}
 
+    def holds(self, key: bytes) -> bool:
+        """Whether the pixels of this image wait to be encoded."""
+        return key in self._images
+
     def add(self, sequence: Sequence) -> None:
+        """Queues a sequence; where it only knows its image's key, the image has to be held."""
         image = sequence.request.image
-        self._images.setdefault(image.key, image)
+        if isinstance(image, ImageInput):
+            self._images.setdefault(image.key, image)
         self._waiting.setdefault(image.key, []).append(sequence)
 
     def remove(self, sequence: Sequence) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from blip2_serve.api.fields import ChatFields, validate_fields
-from blip2_serve.completions import Ask, Piece, Wanted
+from blip2_serve.asking import Ask
+from blip2_serve.completions import Piece, Wanted
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
@@ -32,15 +33,13 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
             }
             fields = validate_fields(ChatFields, values)
             ask = Ask("chat", fields.txt, fields.context or ())
+            growing = await tasks.stream(fields.image, ask, fields.options(tasks.family), Wanted())
             said, answer = _messages([*turns, (fields.txt or DEFAULT_QUESTION, "")]), ""
-            async with aclosing(tasks.stream(fields.img, ask, fields.options(tasks.family), Wanted())) as growing:
-                async for part in growing:
-                    if isinstance(part, Piece):
-                        answer += part.text
-                        said[-1]["content"] = answer
-                        yield said, "", ""
-                    else:
-                        yield said, "", _dropped_said(part.dropped_turns or 0)
+            async with aclosing(growing.pieces) as pieces:
+                async for part in pieces:
+                    answer += part.text if isinstance(part, Piece) else ""
+                    said[-1]["content"] = answer
+                    yield said, "", _dropped_said(growing.dropped_turns)
 
     history = gr.Chatbot(
         label="Conversation", render_markdown=False, feedback_options=None, buttons=[], height=320, elem_id="history"
@@ -74,5 +73,5 @@ def _nothing() -> tuple[Messages, str, str]:
     return [], "", ""
 
 
-def _dropped_said(num_turns: int) -> str:
+def _dropped_said(num_turns: int | None) -> str:
     return f"The oldest turns no longer fit: {num_turns} left out." if num_turns else ""

@@ -23,8 +23,8 @@ def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
                 "choices": choices_of(choices or ""),
             }
             fields = validate_fields(ChooseFields, values)
-            ranked = await tasks.choose(fields.img, fields.txt, fields.choices, fields.normalize)
-            return {choice.text: choice.probability for choice in ranked}
+            ranked = await tasks.choose(fields.image, fields.txt, fields.choices, fields.normalize)
+            return {choice.text: choice.probability for choice in ranked.choices}
 
     question = gr.Textbox(label="Question", placeholder=DEFAULT_QUESTION, elem_id="closed-question")
     choices = gr.Textbox("yes, no", label="Choices", info="one a line, or with commas", lines=3, elem_id="choices")

@@ -31,17 +31,22 @@ class WebPage:
         await self._app(scope, receive, send)
 
     async def open(self, tasks: Tasks, settings: Settings) -> None:
-        """Serve the page where the settings want it and gradio is installed; takes two seconds."""
+        """Serve the page if the settings want it and gradio is installed; takes two seconds."""
         if settings.ui == "off":
             return
+        try:
+            await self._open(tasks, settings)
+        except ImportError as error:
+            logger.warning("No page at /ui: %s. To have it: pip install -r requirements-ui.txt", error)
+        except OSError as error:
+            logger.warning("No page at /ui: there is no temporary folder to write to (%s).", error)
+
+    async def _open(self, tasks: Tasks, settings: Settings) -> None:
         uploads = Uploads(_MAX_LARGEST_UPLOADS * settings.max_request_bytes)
         self._closing.callback(uploads.remove)
         keep_gradio_files_in(uploads.folder)
-        try:
-            from blip2_serve.ui.layout import gradio_app
-        except ModuleNotFoundError as error:
-            logger.warning("no page at /ui: %s is not installed (pip install -r requirements-ui.txt)", error.name)
-            return
+        from blip2_serve.ui.layout import gradio_app  # needs gradio
+
         app = gradio_app(tasks, settings, [uploads.keep_copy(file) for file in settings.examples])
         await self._closing.enter_async_context(app.router.lifespan_context(app))
         tidying = asyncio.create_task(_tidy(uploads))

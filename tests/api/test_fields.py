@@ -6,7 +6,7 @@ import pytest
 
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
 from blip2_serve.errors import InvalidField, PromptTooLong
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageId, Upload
 from blip2_serve.options import DecodingOptions
 
 IMG = Upload(b"picture")
@@ -94,8 +94,27 @@ def test_context_is_a_field_of_chat_alone() -> None:
 
 
 def test_a_missing_picture_is_named() -> None:
-    with pytest.raises(InvalidField, match="img is missing"):
-        validate_fields(CaptionFields, {})
+    with pytest.raises(InvalidField, match="img is missing") as caught:
+        _ = validate_fields(CaptionFields, {}).image
+    assert caught.value.param == "img"
+
+
+def test_an_id_stands_for_the_picture() -> None:
+    assert caption().image is IMG
+    assert validate_fields(ChatFields, {"img_id": "0F" * 32}).image == ImageId(b"\x0f" * 32)
+
+
+def test_a_picture_comes_one_way_and_not_two() -> None:
+    with pytest.raises(InvalidField, match="one of the two") as caught:
+        _ = caption(img_id="0f" * 32).image
+    assert caught.value.param == "img_id"
+
+
+@pytest.mark.parametrize("digits", ["", "0f" * 31, "0f" * 33, "0g" * 32, "0f" * 32 + "\n", 7])
+def test_an_id_has_64_hex_digits(digits: object) -> None:
+    with pytest.raises(InvalidField) as caught:
+        validate_fields(CaptionFields, {"img_id": digits})
+    assert caught.value.param == "img_id"
 
 
 def test_beams_and_sampling_exclude_each_other() -> None:

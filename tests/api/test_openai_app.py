@@ -11,7 +11,7 @@ import pytest
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai_app import openai_app
-from blip2_serve.completions import ChosenToken, Piece
+from blip2_serve.completions import ChosenToken, Completions, Growing, Piece
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.tasks import Tasks
 
@@ -32,7 +32,10 @@ class FailingTasks:
     async def complete(self, *asked: object) -> None:
         raise self._error
 
-    async def stream(self, *asked: object) -> AsyncGenerator[Piece, None]:
+    async def stream(self, *asked: object) -> Growing:
+        return Growing("0f" * 32, None, self._saying())
+
+    async def _saying(self) -> AsyncGenerator[Piece | Completions, None]:
         for piece in self._pieces:
             yield piece
         raise self._error

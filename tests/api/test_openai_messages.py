@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from blip2_serve.api.openai_messages import read_conversation
-from blip2_serve.completions import Ask
+from blip2_serve.asking import Ask
 from blip2_serve.errors import InvalidField
 from blip2_serve.prompts import DEFAULT_QUESTION
 

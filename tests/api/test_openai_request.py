@@ -1,15 +1,12 @@
 """Fields of a chat completion: bounds, what changes nothing, what cannot be done, and what they mean to the engine."""
 
-import asyncio
-import base64
 from typing import Any
 
 import pytest
 
-from blip2_serve.api.openai_images import upload_of
 from blip2_serve.api.openai_request import ChatRequest, validate_request
 from blip2_serve.completions import Wanted
-from blip2_serve.errors import InvalidField, InvalidImage
+from blip2_serve.errors import InvalidField
 from blip2_serve.options import DecodingOptions
 
 LEAST: dict[str, object] = {"model": "blip2", "messages": [{}]}
@@ -123,17 +120,3 @@ def test_other_values_are_refused_by_name(fields: dict[str, Any], param: str) ->
 def test_model_and_messages_have_to_be_there(missing: str) -> None:
     with pytest.raises(InvalidField, match=missing):
         validate_request({name: value for name, value in LEAST.items() if name != missing})
-
-
-def test_a_data_uri_is_a_picture() -> None:
-    source = f"data:image/png;base64,{base64.b64encode(b'bytes').decode()}"
-    assert asyncio.run(upload_of(source)).take() == b"bytes"
-
-
-@pytest.mark.parametrize(
-    "source", ["http://x/a.jpg", "HTTPS://x/a.jpg", "file:///etc/passwd", "AAAA", "", "data:,AAAA", "data:;base64,*"]
-)
-def test_nothing_else_is(source: str) -> None:
-    with pytest.raises(InvalidImage, match="data:image/jpeg;base64") as refused:
-        asyncio.run(upload_of(source))
-    assert refused.value.param == "messages"

@@ -7,7 +7,7 @@ import pytest
 from api.test_body import MULTIPART, PICTURE, form, read
 
 from blip2_serve.errors import InvalidField, InvalidImage
-from blip2_serve.images import Upload
+from blip2_serve.images import ImageUrl, Upload
 
 URLENCODED = "application/x-www-form-urlencoded"
 LISTS = frozenset({"imgs", "choices"})
@@ -47,8 +47,14 @@ def test_pictures_are_a_list_in_every_body() -> None:
     assert pictures("application/json", b'{"imgs": ["eHl6", "data:;base64,eHl6"]}') == [b"xyz", b"xyz"]
 
 
+def test_a_url_among_pictures_is_left_to_be_fetched() -> None:
+    values = read("application/json", b'{"imgs": ["http://x/a", "eHl6"]}', repeatable=LISTS)
+    assert isinstance(values["imgs"], list)
+    assert values["imgs"][0] == ImageUrl("http://x/a")
+
+
 def test_a_picture_that_is_none_stands_as_an_error_among_the_others() -> None:
-    assert pictures("application/json", b'{"imgs": ["eHl6", "http://x/a", 7]}') == [b"xyz", InvalidImage, InvalidImage]
+    assert pictures("application/json", b'{"imgs": ["eHl6", "e*", 7]}') == [b"xyz", InvalidImage, InvalidImage]
     nothing = ('name="imgs"; filename="a.jpg"', b"")
     assert pictures(MULTIPART, form(nothing, nothing)) == [b"", b""]
 

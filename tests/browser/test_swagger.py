@@ -1,5 +1,7 @@
 """The Swagger page's "Try it out", as a person uses it: choose a picture, fill in or leave alone, Execute, read."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,6 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--window-size=1200,2400",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # BentoML's page asks for analytics and badges
 ]
 WAIT_S = 60
 
@@ -45,15 +46,32 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     options.binary_location = str(CHROMIUM)
     for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
         options.add_argument(flag)
+    # What the page asks for, and what the browser refuses it.
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
     yield driver
     driver.quit()
 
 
+@pytest.fixture
+def page_log(browser: webdriver.Chrome) -> webdriver.Chrome:
+    """The browser, its logs emptied of what earlier tests did."""
+    for kind in ("performance", "browser"):
+        browser.get_log(kind)
+    return browser
+
+
+def requested_urls(browser: webdriver.Chrome) -> set[str]:
+    """Every address that pages have asked for since the log was last read, embedded data apart."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return {params["request"]["url"] for params in sent if not params["request"]["url"].startswith(("data:", "blob:"))}
+
+
 class TryItOut:
     """One endpoint's form on a freshly loaded page."""
 
-    def __init__(self, browser: webdriver.Chrome, url: str, path: str) -> None:
+    def __init__(self, browser: webdriver.Chrome, url: str, path: str, picture: Path | None = PICTURE) -> None:
         browser.get(url)
         self._wait = WebDriverWait(browser, WAIT_S)
         self._block = self._wait.until(
@@ -61,7 +79,8 @@ class TryItOut:
         )
         self._find(".opblock-summary-control").click()
         self._find(".try-out__btn").click()
-        self._find("input[type=file]").send_keys(str(PICTURE))
+        if picture is not None:
+            self._find("input[type=file]").send_keys(str(picture))
 
     def fill(self, field: str, text: str) -> None:
         """Type into a field's box."""
@@ -125,3 +144,39 @@ def test_a_refusal_is_shown_with_the_field_it_names(browser: webdriver.Chrome, d
     status, body = page.execute()
     assert status == "400"
     assert '"param": "min_new_tokens"' in body
+
+
+def test_a_question_about_a_picture_that_was_sent_before(browser: webdriver.Chrome, demo_server: Server) -> None:
+    TryItOut(browser, demo_server.url, "/generate").execute()
+    page = TryItOut(browser, demo_server.url, "/vqa", picture=None)
+    page.fill("img_id", hashlib.sha256(PICTURE.read_bytes()).hexdigest())
+    page.fill("txt", QUESTION)
+    assert page.execute() == ("200", ANSWER)
+
+
+def test_the_page_asks_nobody_but_this_server(page_log: webdriver.Chrome, demo_server: Server) -> None:
+    TryItOut(page_log, demo_server.url, "/generate").execute()
+    asked = requested_urls(page_log)
+    assert f"{demo_server.url}/docs.json" in asked
+    assert f"{demo_server.url}/generate" in asked
+    assert {url for url in asked if not url.startswith(f"{demo_server.url}/")} == set()
+    assert page_log.get_log("browser") == []  # nothing that the policy had to refuse, either
+
+
+def test_the_browser_refuses_the_page_everything_from_elsewhere(
+    page_log: webdriver.Chrome, demo_server: Server
+) -> None:
+    page_log.get(demo_server.url)
+    # The server under another name: another host to a browser, and one that would answer.
+    elsewhere = demo_server.url.replace("127.0.0.1", "localhost")
+    load = "const it = document.createElement(arguments[0]); it[arguments[1]] = arguments[2];"
+    for tag, attribute in (("script", "src"), ("img", "src"), ("iframe", "src")):
+        page_log.execute_script(f"{load} document.body.append(it)", tag, attribute, f"{elsewhere}/docs.json?{tag}")
+    page_log.execute_async_script(f"fetch('{elsewhere}/docs.json?fetch').catch(() => 0).then(arguments[0])")
+    page_log.execute_script(
+        "const it = document.createElement('script'); it.text = 'window.ran = 1'; document.body.append(it)"
+    )
+    refusals = [entry["message"] for entry in page_log.get_log("browser")]
+    for directive in ("script-src", "img-src", "default-src", "connect-src"):
+        assert any(directive in message for message in refusals), directive
+    assert page_log.execute_script("return window.ran") is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_a_text_that_looks_like_json_arrives_as_it_is(
 def test_a_pil_image_is_taken(client: bentoml.SyncHTTPClient, picture: Path) -> None:
     with Image.open(picture) as image:
         assert client.generate(img=image) == client.generate(img=picture)
+
+
+def test_the_client_asks_again_without_the_picture(client: bentoml.SyncHTTPClient, picture: Path) -> None:
+    caption = client.generate(img=picture)
+    image_id = hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert client.generate(img_id=image_id) == caption
+    with pytest.raises(BentoMLException, match="send the picture again"):
+        client.generate(img_id="0" * 64)
+
+
+def test_a_client_without_a_picture_is_told_what_is_missing(client: bentoml.SyncHTTPClient) -> None:
+    with pytest.raises(BentoMLException, match="img is missing"):
+        client.vqa(txt="what?")
 
 
 def test_a_refusal_reaches_the_caller_with_its_message(client: bentoml.SyncHTTPClient, picture: Path) -> None:

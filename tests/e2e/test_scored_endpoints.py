@@ -103,13 +103,13 @@ def test_bad_pictures_are_entries_among_the_answers(http: httpx.Client) -> None:
     body = {"imgs": ["http://127.0.0.1:1/a.jpg", ENCODED, base64.b64encode(b"hello").decode(), 5], **SHORT}
     results = http.post("/batch", json=body).json()["results"]
     assert [result.get("error", {}).get("code") for result in results] == [
-        "invalid_image",
+        "url_not_allowed",
         None,
         "unsupported_image",
         "invalid_image",
     ]
     assert set(results[0]["error"]) == {"message", "type", "param", "code"}
-    assert "not fetched" in results[0]["error"]["message"]
+    assert "BLIP2_IMAGE_URLS" in results[0]["error"]["message"]
 
 
 def test_a_batch_may_be_larger_than_one_picture_but_not_boundless(http: httpx.Client) -> None:
@@ -219,6 +219,7 @@ def test_the_openapi_page_shows_what_is_answered(http: httpx.Client) -> None:
     shapes = spec["components"]["schemas"]
     assert set(shapes["ScoredCaption"]["properties"]) >= {"text", "score", "guards"}
     assert set(shapes["Choice"]["properties"]) == {"text", "probability", "log_likelihood"}
+    assert set(shapes["ChatChoice"]["properties"]) == {"index", "message", "logprobs", "finish_reason"}
     encoding = {
         path: spec["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["encoding"]
         for path in ("/choose", "/batch")

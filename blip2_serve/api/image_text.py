@@ -1,0 +1,50 @@
+"""A picture that came as text: base64, a data: URI, a URL; or the id of one that was sent before."""
+
+import base64
+import re
+
+from blip2_serve.errors import InvalidImage, RequestError
+from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
+
+ID_PATTERN = "^[0-9a-fA-F]{64}$"
+
+_DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def image_source(value: object) -> ImageSource:
+    """What the text in the place of a picture stands for; a URL is neither judged nor fetched here.
+
+    Raises:
+        InvalidImage: neither a URL nor a picture in base64.
+    """
+    if isinstance(value, str) and _URL.match(value):
+        return ImageUrl(value)
+    return Upload(decode_inline_image(value))
+
+
+def image_of_id(digits: str) -> ImageId:
+    """The picture of an id that matches ID_PATTERN."""
+    return ImageId(bytes.fromhex(digits))
+
+
+def decode_inline_image(value: object) -> bytes:
+    """The bytes of a picture that came as base64 or as a data: URI.
+
+    Raises:
+        InvalidImage: the text is no base64.
+    """
+    if not isinstance(value, str):
+        raise _not_inline("is no string")
+    header = _DATA_URI.match(value)
+    if header and not header.group().lower().endswith(";base64,"):
+        raise _not_inline("is a data: URI without base64")
+    text = value[header.end() :] if header else value
+    try:
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
+    except ValueError:
+        raise _not_inline("is neither base64 nor a data: URI nor a URL") from None
+
+
+def _not_inline(problem: str) -> RequestError:
+    return InvalidImage(f"img {problem}: send the picture as a file part, or its bytes as base64.", param="img")

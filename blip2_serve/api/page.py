@@ -1,0 +1,69 @@
+"""The page at /: Swagger's, from the files in BentoML's wheel, and nothing from any other host.
+
+BentoML's own page loads an analytics script from elsewhere. The Content-Security-Policy makes the browser refuse
+whatever would come from, or go to, another host.
+"""
+
+import base64
+import hashlib
+
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+# Without validatorUrl the page would send the address of the service to swagger.io for a badge.
+_SCRIPT = """
+  window.onload = () => SwaggerUIBundle({
+    url: "./docs.json",
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    validatorUrl: null,
+  });
+"""
+_HTML = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>blip2-serve</title>
+<link rel="stylesheet" href="./static_content/swagger-ui.css">
+<link rel="icon" href="data:,">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="./static_content/swagger-ui-bundle.js"></script>
+<script>{_SCRIPT}</script>
+</body>
+</html>
+"""
+_SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+# Swagger's icons are data: URLs in the style sheet.
+_HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'sha256-{_SCRIPT_HASH}'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class DocsPage:
+    """ASGI middleware: answers GET and HEAD of / in BentoML's place."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything else through untouched."""
+        if scope["type"] == "http" and scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
+            await HTMLResponse(_HTML, headers=_HEADERS)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

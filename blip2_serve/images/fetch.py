@@ -1,0 +1,198 @@
+"""A picture from a URL that a stranger chose, without becoming the stranger's arm inside the network.
+
+The text of every URL, redirects included, passes `UrlPolicy`; every address that its name resolves to has to be public;
+and the connection goes to an address that was checked, not to the name again, which could resolve differently by then.
+"""
+
+import asyncio
+import functools
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import httpx
+
+from blip2_serve.errors import ImageFetchFailed, ImageTooLarge
+from blip2_serve.images.addresses import Address, is_public
+from blip2_serve.images.source import ImageId, ImageSource, ImageUrl
+from blip2_serve.images.upload import Upload
+from blip2_serve.images.url_policy import Target, UrlPolicy
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+TOTAL_TIMEOUT_S = 10.0
+MAX_REDIRECTS = 3
+MAX_FETCHES = 16
+# Packets of 1,400 bytes make 14,000 of 20 MB. Chunks of one byte would keep the event loop busy for minutes.
+MAX_PIECES = 32_768
+_MAX_ADDRESSES_TRIED = 4
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+Resolve = Callable[[str, int], list[Address]]
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """Every address of a name, as the system's resolver orders them; blocks for as long as DNS takes."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(answer[4][0]) for answer in found))
+
+
+class _Unreachable(Exception):
+    """Why a fetch failed, for the log alone."""
+
+
+class ImageFetcher:
+    """Fetches at most MAX_FETCHES pictures at a time, each of at most `max_bytes`; others wait."""
+
+    def __init__(self, policy: UrlPolicy, max_bytes: int, resolve: Resolve = resolve) -> None:
+        self._policy = policy
+        self._max_bytes = max_bytes
+        self._resolve = resolve
+        self._slots = asyncio.Semaphore(MAX_FETCHES)
+        # Not asyncio's own threads: names that take their time must not hold up anything else.
+        self._resolvers = ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="resolve")
+
+    @asynccontextmanager
+    async def at_hand(self, source: ImageSource) -> AsyncIterator[Upload | ImageId]:
+        """The picture, fetched if it is a URL; its slot is held until it has been used, which bounds memory.
+
+        Raises:
+            UrlNotAllowed, ImageFetchFailed, ImageTooLarge: see `fetch`.
+        """
+        if isinstance(source, ImageUrl):
+            self._policy.check(source.url)  # without waiting for a slot
+            async with self._slots:
+                yield Upload(await self.fetch(source.url))
+        else:
+            yield source
+
+    async def fetch(self, url: str) -> bytes:
+        """The body that a GET of `url` answers, uncompressed.
+
+        Raises:
+            UrlNotAllowed: the text of the URL, or of one that it redirects to, is not allowed.
+            ImageFetchFailed: no public address, no connection, no 200, no whole body, or too late.
+            ImageTooLarge: more than `max_bytes`; nothing beyond them is read.
+        """
+        try:
+            async with asyncio.timeout(TOTAL_TIMEOUT_S):
+                return await self._follow(self._policy.check(url))
+        except (_Unreachable, OSError, httpx.HTTPError) as reason:  # TimeoutError is an OSError
+            logger.info("a picture's URL was not fetched: %r", reason)
+            # One message for a name that is not there, an address inside, a refused connection, silence and bad TLS:
+            # who could tell them apart could map names and ports of the network that this server stands in.
+            raise ImageFetchFailed(
+                f"The picture could not be fetched: check that its URL is public and answers within"
+                f" {TOTAL_TIMEOUT_S:g} s, or send the picture itself.",
+                param="img",
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the threads that resolve names."""
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self, target: Target) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._get(target) as response:
+                if response.status_code not in _REDIRECTS:
+                    return await self._read(response)
+                target = self._policy.check(response.headers.get("location", ""), base=target.url)
+        raise _failed(f"redirects more than {MAX_REDIRECTS} times")
+
+    @asynccontextmanager
+    async def _get(self, target: Target) -> AsyncIterator[httpx.Response]:
+        """The answer of the first address that can be connected to, its body not read yet.
+
+        A transport and no client: it follows nothing, keeps no cookies and takes no proxy from variables or files.
+        """
+        addresses = await self._checked_addresses(target)
+        async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
+            response = await _first_answer(transport, target, addresses)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+
+    async def _checked_addresses(self, target: Target) -> list[Address]:
+        if target.address is not None:
+            return [target.address]
+        loop = asyncio.get_running_loop()
+        addresses = await loop.run_in_executor(self._resolvers, self._resolve, target.host, target.port)
+        inside = [address for address in addresses if not (target.any_address or is_public(address))]
+        # One address inside is enough to refuse: who answers so plays with the order.
+        if inside or not addresses:
+            raise _Unreachable(f"{target.host} resolves to {inside or 'nothing'}")
+        return addresses
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        if response.status_code != 200:
+            raise _failed(f"is answered with status {response.status_code}")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise _failed("is answered compressed, which was not asked for")  # small to send, gigabytes to unpack
+        if _declared_length(response) > self._max_bytes:
+            raise self._too_large()
+        pieces: list[bytes] = []
+        room = self._max_bytes
+        async for piece in response.aiter_raw():
+            pieces.append(piece)
+            room -= len(piece)
+            if room < 0:
+                raise self._too_large()
+            if len(pieces) > MAX_PIECES:
+                raise _failed("is answered in too many small pieces")
+        return b"".join(pieces)
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context(trust_env=False)
+
+    def _too_large(self) -> ImageTooLarge:
+        return ImageTooLarge(
+            f"The picture at the URL has more than the {self._max_bytes} bytes that are taken: choose a smaller one.",
+            param="img",
+        )
+
+
+async def _first_answer(
+    transport: httpx.AsyncHTTPTransport, target: Target, addresses: list[Address]
+) -> httpx.Response:
+    failures: list[httpx.TransportError] = []
+    for address in addresses[:_MAX_ADDRESSES_TRIED]:
+        try:
+            return await transport.handle_async_request(_request(target, address))
+        except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
+            failures.append(failure)
+    raise failures[-1]
+
+
+def _request(target: Target, address: Address) -> httpx.Request:
+    """A GET that is sent to `address` and speaks to the name: in Host, and in TLS for the certificate's check."""
+    return httpx.Request(
+        "GET",
+        target.url.copy_with(host=str(address), port=target.port),
+        headers={
+            "Host": target.host_header,
+            "User-Agent": "blip2-serve",
+            "Accept": "image/*",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        },
+        extensions={
+            "sni_hostname": target.host,
+            "timeout": {"connect": CONNECT_TIMEOUT_S, "read": TOTAL_TIMEOUT_S, "write": TOTAL_TIMEOUT_S},
+        },
+    )
+
+
+def _declared_length(response: httpx.Response) -> int:
+    length = response.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+
+
+def _failed(problem: str) -> ImageFetchFailed:
+    return ImageFetchFailed(f"The picture's URL {problem}: send another, or the picture itself.", param="img")
