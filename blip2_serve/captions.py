@@ -40,7 +40,7 @@ class Captions:
     image_id: str
 
 
-Ask = Callable[[DecodingOptions], Awaitable[Sequence[Completion]]]
+Generate = Callable[[DecodingOptions], Awaitable[Sequence[Completion]]]
 Read = Callable[[Completion], str]
 
 
@@ -51,19 +51,19 @@ def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
     return replace(options, num_return_sequences=num_captions)
 
 
-async def scored_captions(ask: Ask, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
-    """The captions that `ask` makes with `options`, best score first, equal texts once; `read` gives their texts.
+async def scored_captions(generate: Generate, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
+    """The captions that `generate` makes with `options`, best score first, equal texts once; `read` gives their texts.
 
     Where a caption loops or is empty the picture is asked about once more, with the options that forbid it; what comes
     of that, as far as it is new, takes the place of the faulty captions.
     """
-    first = await ask(options)
+    first = await generate(options)
     guards = [_guards(completion, read, options) for completion in first]
     captions = [_scored(completion, read) for completion, needed in zip(first, guards, strict=True) if not needed]
     num_faulty = len(first) - len(captions)
     if num_faulty:
         needed: dict[str, Any] = {name: value for each in guards for name, value in each.items()}
-        again = await ask(replace(options, **needed))
+        again = await generate(replace(options, **needed))
         made = (_scored(completion, read, tuple(sorted(needed))) for completion in again)
         captions += _new(made, captions)[:num_faulty]
     return _best_first(captions)

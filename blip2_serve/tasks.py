@@ -105,10 +105,10 @@ class Tasks:
         prepared = await self._prepare(image, Ask("prefix", prefix), options)
         read = partial(self._transcript.text, prepared.prompt.answer_begins)
 
-        async def ask(options: DecodingOptions) -> tuple[Completion, ...]:
+        async def generate(options: DecodingOptions) -> tuple[Completion, ...]:
             return (await self._generate(self._request(prepared, options))).completions
 
-        return Captions(await scored_captions(ask, read, options), prepared.image_id)
+        return Captions(await scored_captions(generate, read, options), prepared.image_id)
 
     async def choose(
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"

@@ -118,15 +118,15 @@ def _check_model(name: str, tasks: Tasks) -> None:
 
 async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
     """Waits for the first token, so that what fails before it is answered with its own status."""
-    growing = await while_connected(request, tasks.stream(call.image, call.ask, call.options, call.wanted))
-    first = await while_connected(request, _first(growing))
+    growing, first = await while_connected(request, _begin(call, tasks))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
     events = chunks.events(first, growing.pieces, call.options.num_return_sequences)
     return EventStream(events, _headers(growing))
 
 
-async def _first(growing: Growing) -> Piece | Completions:
-    return await anext(growing.pieces)
+async def _begin(call: _Call, tasks: Tasks) -> tuple[Growing, Piece | Completions]:
+    growing = await tasks.stream(call.image, call.ask, call.options, call.wanted)
+    return growing, await anext(growing.pieces)
 
 
 def _headers(done: Completions | Growing) -> dict[str, str]:

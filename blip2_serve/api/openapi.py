@@ -26,7 +26,7 @@ _ERROR_SCHEMA = {
 }
 _STATUSES = {
     "400": "A field is missing, unknown or out of bounds, or the picture is damaged",
-    "404": "The picture of img_id is not in the cache any more",
+    "404": "The picture of this id is not kept any more, or there is no such model",
     "413": "Too many bytes or pixels",
     "415": "The body's or the picture's format is not served",
     "500": "The server failed on this request",
