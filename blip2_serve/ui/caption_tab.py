@@ -30,10 +30,10 @@ def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
 
     begins = gr.Textbox(label="Begins with", placeholder="nothing in particular", elem_id="begins")
     number = gr.Slider(1, MAX_NUM_BEAMS, 1, step=1, label="Captions", elem_id="num-captions")
-    controls = decoding_controls()
     button = gr.Button("Caption", variant="primary", elem_id="caption")
     bars = gr.Label(label="Captions, with the probability of an average token", show_heading=False, elem_id="captions")
     guards = gr.Markdown(elem_id="guards")
+    controls = decoding_controls()
     gr.on([button.click, begins.submit], caption, [picture, begins, number, *controls], [bars, guards], **EVENT)
 
 

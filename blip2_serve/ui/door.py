@@ -12,11 +12,10 @@ import json
 import re
 from collections.abc import Iterator
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blip2_serve.api.errors import error_response
-from blip2_serve.errors import InvalidField, InvalidImage, RequestError
+from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, RequestError
 from blip2_serve.ui.uploads import Uploads
 
 _API = "/gradio_api"
@@ -52,14 +51,14 @@ class Door:
                 await self._read(path, scope, receive, send)
             elif method == "POST" and path == _UPLOAD:
                 await asyncio.to_thread(self._uploads.make_room, _declared_bytes(scope))
-                await self._app(scope, receive, _with_headers(send, _NOTHING))
+                await _received(self._app, scope, receive, _with_headers(send, _NOTHING))
             elif method == "POST" and path in _CALLS:
                 body = await self._checked_call(receive)
                 await self._app(scope, _replayed(body, receive), _with_headers(send, _NOTHING))
             else:
                 await PlainTextResponse(status_code=404)(scope, receive, send)
         except RequestError as error:
-            await error_response(error)(scope, receive, send)
+            await _shown(error)(scope, receive, send)
 
     def _may_be_read(self, path: str) -> bool:
         if path.startswith(_FILE):
@@ -103,6 +102,32 @@ def _named_files(content: object) -> Iterator[object]:
             yield content["path"]
         for value in content.values():
             yield from _named_files(value)
+
+
+def _shown(error: RequestError) -> JSONResponse:
+    """An error as everywhere; gradio's page shows what it finds under `detail`."""
+    return JSONResponse({**error.to_dict(), "detail": error.message}, error.status)
+
+
+async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run `app`; where the body breaks a limit, that is raised, and what `app` would answer to it is dropped."""
+    failure: Blip2Error | None = None
+
+    async def receiving() -> Message:
+        nonlocal failure
+        try:
+            return await receive()
+        except Blip2Error as error:
+            failure = error
+            raise
+
+    async def sending(message: Message) -> None:
+        if failure is None:
+            await send(message)
+
+    await app(scope, receiving, sending)
+    if failure is not None:
+        raise failure
 
 
 def _declared_bytes(scope: Scope) -> int:

@@ -19,4 +19,4 @@ def errors_shown() -> Iterator[None]:
         yield
     except Exception as error:
         message = html.escape(public_error(error).message)
-        raise gr.Error(message, title="Not done", print_exception=False) from None
+        raise gr.Error(message, print_exception=False) from None

@@ -61,5 +61,5 @@ class WebPage:
 
 async def _tidy(uploads: Uploads) -> None:
     while True:
+        await asyncio.to_thread(uploads.tidy)
         await asyncio.sleep(_TIDY_EVERY_S)
-        await asyncio.to_thread(uploads.make_room)
