@@ -10,9 +10,9 @@ def decoding_controls() -> list[gr.components.Component]:
     with gr.Accordion("Decoding", open=False):
         return [
             gr.Radio([BEAM_SEARCH, NUCLEUS_SAMPLING], value=BEAM_SEARCH, label="Method", elem_id="method"),
-            gr.Slider(0.1, 2.0, 1.0, step=0.1, label="Temperature", info="with nucleus sampling: higher varies more"),
-            gr.Slider(-2.0, 4.0, 1.0, step=0.5, label="Length penalty", info="with beam search: higher favours length"),
-            gr.Slider(1.0, 5.0, 1.0, step=0.1, label="Repetition penalty", info="higher prevents repetition"),
+            _slider(0.1, 2.0, 0.1, "Temperature", "with nucleus sampling: higher varies more"),
+            _slider(-2.0, 4.0, 0.5, "Length penalty", "with beam search: higher favours length"),
+            _slider(1.0, 5.0, 0.1, "Repetition penalty", "higher prevents repetition"),
         ]
 
 
@@ -23,3 +23,8 @@ def decoding_fields(
     if method == NUCLEUS_SAMPLING:
         return {"do_sample": True, "temperature": temperature, "repetition_penalty": repetition_penalty}
     return {"length_penalty": length_penalty, "repetition_penalty": repetition_penalty}
+
+
+def _slider(lowest: float, highest: float, step: float, label: str, info: str) -> gr.Slider:
+    elem_id = label.lower().replace(" ", "-")
+    return gr.Slider(lowest, highest, 1.0, step=step, label=label, info=info, elem_id=elem_id)
