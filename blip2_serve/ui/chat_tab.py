@@ -9,6 +9,7 @@ import gradio as gr
 from blip2_serve.api.fields import ChatFields, validate_fields
 from blip2_serve.asking import Ask
 from blip2_serve.completions import Piece, Wanted
+from blip2_serve.errors import InvalidField
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
@@ -55,9 +56,16 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
 
 
 def turns_of(history: Messages) -> list[Turn]:
-    """Question and answer of each turn, from gradio's messages."""
-    texts = [_text(message["content"]) for message in history]
-    return list(zip(texts[::2], texts[1::2], strict=True))
+    """Question and answer of each turn, from gradio's messages.
+
+    Raises:
+        InvalidField: the messages are no such pairs of texts.
+    """
+    try:
+        texts = [_text(message["content"]) for message in history]
+        return list(zip(texts[::2], texts[1::2], strict=True))
+    except (KeyError, TypeError, ValueError):
+        raise InvalidField("The conversation cannot be read: clear it.", param="context") from None
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:

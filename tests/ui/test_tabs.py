@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blip2_serve.api.fields import CaptionFields, validate_fields
-from blip2_serve.errors import InvalidImage
+from blip2_serve.errors import InvalidField, InvalidImage
 from blip2_serve.images import Upload
 from blip2_serve.ui.chat_tab import turns_of
 from blip2_serve.ui.choose_tab import choices_of
@@ -33,6 +33,15 @@ def test_the_history_is_the_turns_of_a_chat() -> None:
         {"role": "assistant", "content": "a star"},
     ]
     assert turns_of(history) == [("what is it?", "a star")]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [[{"role": "user", "content": "alone"}], [{}, {}], [{"content": 1}] * 2, [{"content": [{"file": "x"}]}] * 2],
+)
+def test_a_history_of_anything_else_is_refused(history: list[dict[str, object]]) -> None:
+    with pytest.raises(InvalidField, match="clear it"):
+        turns_of(history)
 
 
 def test_beam_search_and_nucleus_sampling_are_options_of_the_endpoints() -> None:
