@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
-.PHONY: train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
+.PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
 .PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-gpu clean
 
 help:
@@ -54,6 +54,10 @@ image: bento
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow
+
+# docs/screenshots/, with Debian's chromium.
+screenshots: install
+	PYTHONPATH=tests $(BIN)/python -m browser.screenshots
 
 # Needs 8 GB of disk and 16 GB of memory, and minutes.
 measure-load: install

@@ -8,6 +8,7 @@ import bentoml
 from bentoml._internal.server.http import instruments, traffic
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from blip2_serve.api.access_log import AccessLog
 from blip2_serve.api.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
@@ -30,12 +31,18 @@ from blip2_serve.model.device import use_available_threads
 from blip2_serve.model.load import check_start, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.tasks import Answer, Tasks
+from blip2_serve.ui.web_page import WebPage
 
 
 def _running_tasks() -> Tasks:
     return cast(Tasks, bentoml.get_current_service()._tasks)
 
 
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    await bentoml.get_current_service()._page(scope, receive, send)
+
+
+@bentoml.asgi_app(_page, path="/ui", name="ui")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
     name="blip2",
@@ -49,16 +56,18 @@ class Blip2:
     """Captions, answers and conversations about pictures, by BLIP-2."""
 
     def __init__(self) -> None:
-        settings = Settings.from_env()
+        self._settings = settings = Settings.from_env()
         logging.getLogger("blip2_serve").setLevel(logging.INFO)
         loaded = load_model(settings, locate_checkpoint(settings))
         use_available_threads(settings, loaded.model.num_parameters())
         self._tasks = Tasks(loaded, settings)
+        self._page = WebPage()
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
-        """Answer once before /readyz turns true."""
+        """Answer once, and open the web page, before /readyz turns true."""
         await self._tasks.warm_up()
+        await self._page.open(self._tasks, self._settings)
 
     @bentoml.on_deployment
     @staticmethod
@@ -70,8 +79,9 @@ class Blip2:
             raise SystemExit(f"blip2-serve cannot start: {error.message}") from None
 
     @bentoml.on_shutdown
-    def close(self) -> None:
-        """End the engine's loop."""
+    async def close(self) -> None:
+        """Close the web page and end the engine's loop."""
+        await self._page.close()
         self._tasks.close()
 
     def __is_alive__(self) -> bool:
@@ -158,6 +168,7 @@ instruments.RunnerTrafficMetricsMiddleware = partial(
     paths=frozenset(
         [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
         + [f"/v1{path}" for path in OPENAI_PATHS]
+        + ["/ui/"]
     ),
 )
 

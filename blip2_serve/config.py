@@ -56,6 +56,7 @@ class Settings(BaseModel):
         description="off, public, or hosts with commas between them, such as images.example.com,10.0.0.5:8080",
     )
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
+    ui: Literal["on", "off"] = Field("on", description="on or off")
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
 
     @field_validator("image_urls")
@@ -82,6 +83,17 @@ class Settings(BaseModel):
     def demo_folder(self) -> Path:
         """Where the checkpoints that ship with the project lie, in a clone and in a Bento alike."""
         return Path(__file__).resolve().parent.parent / "checkpoints"
+
+    @property
+    def examples(self) -> tuple[Path, ...]:
+        """The pictures that the web page offers, as far as they are there, in a clone and in a Bento alike."""
+        root = Path(__file__).resolve().parent.parent
+        return *root.glob("demo.jpeg"), *sorted(root.glob("examples/*.jpeg"))
+
+
+def keep_gradio_files_in(folder: Path) -> None:
+    """Tell gradio, which asks nothing but its environment, where to put the pictures that visitors send."""
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
 def _is_host(text: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blip2_serve"
 
-# errors, config, options <- images, prompts <- model <- engine <- what the verbs are made of <- tasks <- api <- service
+# errors, config, options <- images, prompts <- model <- engine <- parts of the verbs <- tasks <- api <- ui <- service
 LAYERS = [
     {"errors", "options", "metrics"},
     {"config"},
@@ -20,14 +20,16 @@ LAYERS = [
     {"asking", "transcript"},
     {"preparation"},
     {"tasks"},
-    {"api", "ui", "jobs"},
+    {"api", "jobs"},
+    {"ui"},
 ]
 ALLOWED = {
     "bentoml": {"service.py"},
     "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
-    "fastapi": {"blip2_serve/api/"},
+    "fastapi": {"blip2_serve/api/", "blip2_serve/ui/"},
+    "gradio": {"blip2_serve/ui/"},
     "httpx": {"blip2_serve/images/"},
-    "starlette": {"blip2_serve/api/", "service.py"},
+    "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "service.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
 }

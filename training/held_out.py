@@ -1,6 +1,6 @@
 """Pictures to be judged by: no training seed drew them, and some are drawn by another hand altogether.
 
-`python -m training.held_out` writes the one that the project shows, `demo.jpeg`.
+`python -m training.held_out` writes those that the project shows, `demo.jpeg` and the web page's `examples/`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from training.drawing import Style, as_jpeg, draw, jpeg_bytes, sample_style
 from training.scenes import COLORS, Item, Scene, rng_for, sample_scene
 
 Picture = tuple[Scene, Image.Image]
-DEMO_FILE = Path(__file__).parent.parent / "demo.jpeg"
+ROOT = Path(__file__).parent.parent
+DEMO_FILE = ROOT / "demo.jpeg"
 DEMO_SCENE = Scene(640, 480, "blue", (Item("star", "yellow", 70, 110, 230), Item("diamond", "red", 390, 200, 180)))
+EXAMPLES = {
+    "circle-above-square.jpeg": Scene(
+        480, 480, "white", (Item("circle", "green", 150, 40, 170), Item("square", "orange", 175, 270, 160))
+    ),
+    "triangle.jpeg": Scene(640, 400, "black", (Item("triangle", "purple", 210, 90, 220),)),
+}
 Mask = npt.NDArray[np.bool_]
 
 
@@ -108,4 +115,8 @@ VARIANTS: dict[str, Callable[[int], Picture]] = {
 
 
 if __name__ == "__main__":
-    DEMO_FILE.write_bytes(jpeg_bytes(draw(DEMO_SCENE, Style(supersample=4)), quality=92))
+    for file, scene in {
+        DEMO_FILE: DEMO_SCENE,
+        **{ROOT / "examples" / name: EXAMPLES[name] for name in EXAMPLES},
+    }.items():
+        file.write_bytes(jpeg_bytes(draw(scene, Style(supersample=4)), quality=92))

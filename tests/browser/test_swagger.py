@@ -1,71 +1,18 @@
 """The Swagger page's "Try it out", as a person uses it: choose a picture, fill in or leave alone, Execute, read."""
 
 import hashlib
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser.chromium import WAIT_S, requested_urls
 from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
-from serving import Server, serve
+from serving import Server
 
 pytestmark = pytest.mark.slow
-
-# Debian's; naming both keeps selenium from looking for downloads.
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--window-size=1200,2400",
-]
-WAIT_S = 60
-
-
-@pytest.fixture(scope="module")
-def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server on the demo checkpoint."""
-    with serve(tmp_path_factory.mktemp("server"), {"BLIP2_MODEL": "demo"}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A fresh Chromium without a window."""
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    # What the page asks for, and what the browser refuses it.
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def page_log(browser: webdriver.Chrome) -> webdriver.Chrome:
-    """The browser, its logs emptied of what earlier tests did."""
-    for kind in ("performance", "browser"):
-        browser.get_log(kind)
-    return browser
-
-
-def requested_urls(browser: webdriver.Chrome) -> set[str]:
-    """Every address that pages have asked for since the log was last read, embedded data apart."""
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    return {params["request"]["url"] for params in sent if not params["request"]["url"].startswith(("data:", "blob:"))}
 
 
 class TryItOut:

@@ -35,9 +35,15 @@ def test_it_holds_the_service_the_package_and_the_demo_checkpoint(bento: Bento) 
     assert {"service.py", "LICENSE", "checkpoints/demo/config.json", *modules} <= packed(bento)
 
 
+def test_it_holds_the_pictures_of_the_web_page(bento: Bento) -> None:
+    examples = {str(path.relative_to(ROOT)) for path in (ROOT / "examples").iterdir()}
+    assert {"demo.jpeg", *examples} <= packed(bento)
+
+
 def test_it_holds_nothing_else(bento: Bento) -> None:
-    expected = ("service.py", "LICENSE", "requirements.txt", "bentofile.yaml", "blip2_serve/", "checkpoints/demo")
-    assert [name for name in packed(bento) if not name.startswith(expected)] == []
+    files = ("service.py", "LICENSE", "requirements.txt", "requirements-ui.txt", "bentofile.yaml", "demo.jpeg")
+    folders = ("blip2_serve/", "checkpoints/demo", "examples/")
+    assert [name for name in packed(bento) if not name.startswith((*files, *folders))] == []
 
 
 def test_no_secret_gets_into_it(bento: Bento) -> None:
@@ -62,3 +68,4 @@ def test_it_serves_the_demo_checkpoint(bento: Bento, tmp_path: Path) -> None:
         reply = httpx.post(f"{server.url}/generate", files={"img": PICTURE.read_bytes()}, timeout=60)
         assert (reply.status_code, reply.text) == (200, CAPTION)
         assert reply.headers["x-model"] == "demo"
+        assert "circle-above-square.jpeg" in httpx.get(f"{server.url}/ui/").text

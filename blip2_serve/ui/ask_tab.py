@@ -1,0 +1,25 @@
+"""One question, one answer."""
+
+from typing import Any
+
+import gradio as gr
+
+from blip2_serve.api.fields import AnswerFields, validate_fields
+from blip2_serve.prompts import DEFAULT_QUESTION
+from blip2_serve.tasks import Tasks
+from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.picture import upload_of
+
+
+def ask_tab(picture: gr.Image, tasks: Tasks) -> None:
+    """The controls, and what they do."""
+
+    async def ask(picture: dict[str, Any] | None, question: str | None) -> str:
+        with errors_shown():
+            fields = validate_fields(AnswerFields, {"img": await upload_of(picture), "txt": question})
+            return (await tasks.answer(fields.image, fields.txt, fields.options(tasks.family))).text
+
+    question = gr.Textbox(label="Question", placeholder=DEFAULT_QUESTION, elem_id="question")
+    button = gr.Button("Ask", variant="primary", elem_id="ask")
+    answer = gr.Textbox(label="Answer", interactive=False, elem_id="answer")
+    gr.on([button.click, question.submit], ask, [picture, question], [answer], **EVENT)

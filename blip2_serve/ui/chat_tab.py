@@ -1,0 +1,85 @@
+"""A conversation about the picture, shown while it is written; another picture begins another one."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from blip2_serve.api.fields import ChatFields, validate_fields
+from blip2_serve.asking import Ask
+from blip2_serve.completions import Piece, Wanted
+from blip2_serve.errors import InvalidField
+from blip2_serve.prompts import DEFAULT_QUESTION, Turn
+from blip2_serve.tasks import Tasks
+from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.picture import upload_of
+
+Messages = list[dict[str, Any]]
+
+
+def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
+    """The controls, and what they do."""
+
+    async def chat(
+        picture: dict[str, Any] | None, question: str | None, history: Messages | None
+    ) -> AsyncIterator[tuple[Messages, str, str]]:
+        with errors_shown():
+            turns = turns_of(history or [])
+            values: dict[str, object] = {
+                "img": await upload_of(picture),
+                "txt": question,
+                "context": turns,
+                "num_beams": 1,
+            }
+            fields = validate_fields(ChatFields, values)
+            ask = Ask("chat", fields.txt, fields.context or ())
+            growing = await tasks.stream(fields.image, ask, fields.options(tasks.family), Wanted())
+            said, answer = _messages([*turns, (fields.txt or DEFAULT_QUESTION, "")]), ""
+            async with aclosing(growing.pieces) as pieces:
+                async for part in pieces:
+                    answer += part.text if isinstance(part, Piece) else ""
+                    said[-1]["content"] = answer
+                    yield said, "", _dropped_said(growing.dropped_turns)
+
+    history = gr.Chatbot(
+        label="Conversation", render_markdown=False, feedback_options=None, buttons=[], height=320, elem_id="history"
+    )
+    dropped = gr.Markdown(elem_id="dropped")
+    question = gr.Textbox(label="Question", placeholder=DEFAULT_QUESTION, elem_id="chat-question")
+    with gr.Row():
+        button = gr.Button("Send", variant="primary", elem_id="send")
+        clear = gr.Button("Clear", elem_id="clear")
+    outputs = [history, question, dropped]
+    sent = gr.on([button.click, question.submit], chat, [picture, question, history], outputs, **EVENT)
+    gr.on([clear.click, picture.change], _nothing, None, outputs, cancels=[sent], **EVENT)
+
+
+def turns_of(history: Messages) -> list[Turn]:
+    """Question and answer of each turn, from gradio's messages.
+
+    Raises:
+        InvalidField: the messages are no such pairs of texts.
+    """
+    try:
+        texts = [_text(message["content"]) for message in history]
+        return list(zip(texts[::2], texts[1::2], strict=True))
+    except (KeyError, TypeError, ValueError):
+        raise InvalidField("The conversation cannot be read: clear it.", param="context") from None
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def _messages(turns: list[Turn]) -> Messages:
+    pairs = [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in turns]
+    return [message for pair in pairs for message in pair]
+
+
+def _nothing() -> tuple[Messages, str, str]:
+    return [], "", ""
+
+
+def _dropped_said(num_turns: int | None) -> str:
+    return f"The oldest turns no longer fit: {num_turns} left out." if num_turns else ""

@@ -1,0 +1,40 @@
+"""A question and the answers to choose from."""
+
+from typing import Any
+
+import gradio as gr
+
+from blip2_serve.api.fields import validate_fields
+from blip2_serve.api.scored_fields import ChooseFields
+from blip2_serve.prompts import DEFAULT_QUESTION
+from blip2_serve.tasks import Tasks
+from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.picture import upload_of
+
+
+def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
+    """The controls, and what they do."""
+
+    async def choose(picture: dict[str, Any] | None, question: str | None, choices: str | None) -> dict[str, float]:
+        with errors_shown():
+            values: dict[str, object] = {
+                "img": await upload_of(picture),
+                "txt": question,
+                "choices": choices_of(choices or ""),
+            }
+            fields = validate_fields(ChooseFields, values)
+            ranked = await tasks.choose(fields.image, fields.txt, fields.choices, fields.normalize)
+            return {choice.text: choice.probability for choice in ranked.choices}
+
+    question = gr.Textbox(label="Question", placeholder=DEFAULT_QUESTION, elem_id="closed-question")
+    choices = gr.Textbox("yes, no", label="Choices", info="one a line, or with commas", lines=3, elem_id="choices")
+    button = gr.Button("Choose", variant="primary", elem_id="choose")
+    bars = gr.Label(label="Probabilities", elem_id="chosen")
+    gr.on([button.click, question.submit], choose, [picture, question, choices], [bars], **EVENT)
+
+
+def choices_of(text: str) -> list[str]:
+    """The choices in `text`, one a line; a single line is cut at its commas. Empty ones do not count."""
+    lines = text.strip().splitlines()
+    parts = lines if len(lines) > 1 else text.split(",")
+    return [part.strip() for part in parts if part.strip()]

@@ -1,0 +1,30 @@
+"""How to decode, in the words of the BLIP-2 Space; the fields are those of the endpoints."""
+
+import gradio as gr
+
+BEAM_SEARCH, NUCLEUS_SAMPLING = "Beam search", "Nucleus sampling"
+
+
+def decoding_controls() -> list[gr.components.Component]:
+    """The controls, in the order of `decoding_fields`' parameters."""
+    with gr.Accordion("Decoding", open=False):
+        return [
+            gr.Radio([BEAM_SEARCH, NUCLEUS_SAMPLING], value=BEAM_SEARCH, label="Method", elem_id="method"),
+            _slider(0.1, 2.0, 0.1, "Temperature", "with nucleus sampling: higher varies more"),
+            _slider(-2.0, 4.0, 0.5, "Length penalty", "with beam search: higher favours length"),
+            _slider(1.0, 5.0, 0.1, "Repetition penalty", "higher prevents repetition"),
+        ]
+
+
+def decoding_fields(
+    method: str, temperature: float, length_penalty: float, repetition_penalty: float
+) -> dict[str, object]:
+    """The fields that the endpoints call these."""
+    if method == NUCLEUS_SAMPLING:
+        return {"do_sample": True, "temperature": temperature, "repetition_penalty": repetition_penalty}
+    return {"length_penalty": length_penalty, "repetition_penalty": repetition_penalty}
+
+
+def _slider(lowest: float, highest: float, step: float, label: str, info: str) -> gr.Slider:
+    elem_id = label.lower().replace(" ", "-")
+    return gr.Slider(lowest, highest, 1.0, step=step, label=label, info=info, elem_id=elem_id)

@@ -1,0 +1,209 @@
+"""What of gradio strangers may ask for; the rest of its routes do not exist here.
+
+Gradio 6.31 fetches URLs and proxies for who asks it, lists and calls its functions, and, mounted on another
+application, copies any file of this machine that the data of a call names (`processing_utils._check_allowed` acts only
+where gradio runs its own server).
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, RequestError
+from blip2_serve.ui.uploads import Uploads
+
+_API = "/gradio_api"
+_FILE = f"{_API}/file="
+_UPLOAD = f"{_API}/upload"
+_CALLS = {f"{_API}/queue/join", f"{_API}/cancel", f"{_API}/reset"}
+_READ = re.compile(
+    rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue/data|upload_progress)|{re.escape(_FILE)}.+",
+    re.DOTALL,
+)
+# A call carries texts and the name of a picture; the picture itself is uploaded.
+MAX_CALL_BYTES = 2**20
+# Gradio looks for these at the root of the host, where the page is not.
+_ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
+_OWN_LINK = b'<link rel="icon" href="data:," />'
+_INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
+
+
+class Door:
+    """ASGI middleware around gradio's application, at whatever path it is mounted."""
+
+    def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
+        self._app = app
+        self._uploads = uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what the page itself asks for; everything else is answered 404."""
+        if scope["type"] != "http":
+            return
+        path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
+        try:
+            if method in ("GET", "HEAD") and self._may_be_read(path):
+                await self._read(path, scope, receive, send)
+            elif method == "POST" and path == _UPLOAD:
+                await asyncio.to_thread(self._uploads.make_room, _declared_bytes(scope))
+                await _received(self._app, scope, receive, _with_headers(send, _NOTHING))
+            elif method == "POST" and path in _CALLS:
+                body = await self._checked_call(receive)
+                await self._app(scope, _replayed(body, receive), _with_headers(send, _NOTHING))
+            else:
+                await PlainTextResponse(status_code=404)(scope, receive, send)
+        except RequestError as error:
+            await _shown(error)(scope, receive, send)
+
+    def _may_be_read(self, path: str) -> bool:
+        if path.startswith(_FILE):
+            return self._uploads.holds(path.removeprefix(_FILE))
+        return _READ.fullmatch(path) is not None
+
+    async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if path != "/":
+            await self._app(scope, receive, _with_headers(send, _NOTHING))
+            return
+        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        await self._app({**scope, "headers": plain}, receive, _HashedScripts(send).send)
+
+    async def _checked_call(self, receive: Receive) -> bytes:
+        """The body of a call that names no file but uploaded ones; gradio would fetch or copy any other."""
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MAX_CALL_BYTES:
+                raise InvalidField(f"The texts have more than {MAX_CALL_BYTES} bytes: shorten them.")
+        try:
+            content = json.loads(body)
+            named = list(_named_files(content))
+        except (ValueError, RecursionError):
+            raise InvalidField("The call is no JSON: load the page again.") from None
+        if not all(self._uploads.holds(path) for path in named):
+            raise InvalidImage("The picture is no longer here: choose it again.", param="img")
+        return bytes(body)
+
+
+def _named_files(content: object) -> Iterator[object]:
+    """Whatever gradio takes for the path of a file, at any depth."""
+    if isinstance(content, list):
+        for value in content:
+            yield from _named_files(value)
+    elif isinstance(content, dict):
+        if "path" in content:
+            yield content["path"]
+        for value in content.values():
+            yield from _named_files(value)
+
+
+def _shown(error: RequestError) -> JSONResponse:
+    """An error as everywhere; gradio's page shows what it finds under `detail`."""
+    return JSONResponse({**error.to_dict(), "detail": error.message}, error.status)
+
+
+async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run `app`; where the body breaks a limit, that is raised, and what `app` would answer to it is dropped."""
+    failure: Blip2Error | None = None
+
+    async def receiving() -> Message:
+        nonlocal failure
+        try:
+            return await receive()
+        except Blip2Error as error:
+            failure = error
+            raise
+
+    async def sending(message: Message) -> None:
+        if failure is None:
+            await send(message)
+
+    await app(scope, receiving, sending)
+    if failure is not None:
+        raise failure
+
+
+def _declared_bytes(scope: Scope) -> int:
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read, and then what else there comes."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replaying() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replaying
+
+
+def _policy(script_hashes: str) -> str:
+    """Everything from this server alone; gradio sets styles inline, and shows pictures as data and blobs."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {script_hashes}",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "media-src 'self' blob:",
+            "font-src 'self'",
+            "connect-src 'self'",
+            "base-uri 'self'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+# What is not the page is no page: an uploaded file must not become one.
+_NOTHING = "default-src 'none'; sandbox"
+
+
+def _headers(policy: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-security-policy", policy.encode()),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+def _with_headers(send: Send, policy: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *_headers(policy)]}
+        await send(message)
+
+    return sending
+
+
+class _HashedScripts:
+    """Holds the page back until it is whole: the policy names the scripts in it, which differ by its address."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message = {}
+        self._body = bytearray()
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the answer; with the last one send them all."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._body += message.get("body", b"")
+        if not message.get("more_body", False):
+            page = bytes(self._body).replace(_ROOT_LINK, _OWN_LINK)
+            scripts = _INLINE_SCRIPT.findall(page)
+            hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts)
+            policy = _policy(" ".join(f"'sha256-{each}'" for each in hashes))
+            kept = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
+            length = [(b"content-length", str(len(page)).encode())] if page else []
+            await self._send({**self._start, "headers": [*kept, *length, *_headers(policy)]})
+            await self._send({"type": "http.response.body", "body": page})

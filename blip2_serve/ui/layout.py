@@ -1,0 +1,65 @@
+"""The page: one picture on the left, what to do with it on the right."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+
+from blip2_serve.config import Settings
+from blip2_serve.model.checkpoints import BUNDLED
+from blip2_serve.tasks import Tasks
+from blip2_serve.ui.ask_tab import ask_tab
+from blip2_serve.ui.caption_tab import caption_tab
+from blip2_serve.ui.chat_tab import chat_tab
+from blip2_serve.ui.choose_tab import choose_tab
+from blip2_serve.ui.picture import picture_input
+
+_FONT = ["system-ui", "sans-serif"]
+_MONO = ["ui-monospace", "monospace"]
+_DEMO_SEES = "It knows one or two coloured shapes on a plain background and nothing else."
+
+
+def gradio_app(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> FastAPI:
+    """The page as an application, whose lifespan has to be run; `examples` lie where gradio keeps its files.
+
+    Gradio takes what is not said here from GRADIO_*.
+    """
+    page = _page(tasks, examples)
+    page.queue(max_size=settings.max_queue, default_concurrency_limit=None, api_open=False)
+    app: FastAPI = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="",
+        max_file_size=settings.max_request_bytes,
+        show_error=False,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
+    )
+    page.has_launched = True  # as `launch` would say: only then does gradio check which files a call may name
+    return app
+
+
+def _page(tasks: Tasks, examples: Sequence[Path]) -> gr.Blocks:
+    with gr.Blocks(title="blip2-serve", analytics_enabled=False) as page:
+        gr.Markdown(f"# BLIP-2\n{_introduction(tasks.model_name)}")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                picture = picture_input(examples)
+            with gr.Column(scale=3, min_width=320), gr.Tabs():
+                for name, tab in _TABS.items():
+                    with gr.Tab(name):
+                        tab(picture, tasks)
+    return page
+
+
+_TABS = {"Caption": caption_tab, "Ask": ask_tab, "Choose": choose_tab, "Chat": chat_tab}
+
+
+def _introduction(model_name: str) -> str:
+    return f"Answers by `{model_name}`. {_DEMO_SEES if model_name in BUNDLED else ''}"

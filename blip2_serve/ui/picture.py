@@ -1,0 +1,52 @@
+"""The picture that all tabs are about, and how its bytes reach `Tasks`."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from blip2_serve.errors import InvalidImage
+from blip2_serve.images import Upload
+from blip2_serve.ui.events import EVENT, errors_shown
+
+
+def picture_input(examples: Sequence[Path]) -> gr.Image:
+    """A place to drop, paste, choose or take a picture, with examples below."""
+    picture = gr.Image(
+        label="Picture",
+        type="filepath",
+        sources=["upload", "clipboard", "webcam"],
+        height=320,
+        buttons=[],
+        elem_id="picture",
+    )
+    samples = gr.Dataset(
+        label="Examples",
+        components=[picture],
+        samples=[[str(path)] for path in examples],
+        type="index",
+        elem_id="examples",
+    )
+
+    def show(index: int) -> str:
+        with errors_shown():
+            return str(examples[index])
+
+    samples.click(show, [samples], [picture], **EVENT)
+    return picture
+
+
+async def upload_of(picture: dict[str, Any] | None) -> Upload:
+    """The bytes as they were sent: their limits are those of every picture, and gradio decodes none.
+
+    Raises:
+        InvalidImage: there is no picture, or it is no longer kept.
+    """
+    if picture is None or picture.get("path") is None:
+        raise InvalidImage("There is no picture: drop, paste, choose or take one first.", param="img")
+    try:
+        return Upload(await asyncio.to_thread(Path(picture["path"]).read_bytes))
+    except FileNotFoundError:
+        raise InvalidImage("The picture is no longer here: choose it again.", param="img") from None

@@ -1,0 +1,75 @@
+"""Where gradio keeps the pictures of visitors: a folder of this process, bounded in bytes and in time."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+MAX_AGE_S = 3600.0
+_PREFIX = "blip2-ui-"
+
+
+class Uploads:
+    """A private folder below the system's temporary one; the oldest files give way to new ones."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        self._max_bytes = max_bytes
+        self._kept: set[Path] = set()
+
+    def keep_copy(self, file: Path) -> Path:
+        """Copy a file of our own into the folder, where it stays."""
+        copy = self.folder / file.name
+        shutil.copyfile(file, copy)
+        self._kept.add(copy)
+        return copy
+
+    def holds(self, path: object) -> bool:
+        """Whether `path`, whatever a stranger sent, is the path of a file inside the folder."""
+        if not isinstance(path, str):
+            return False
+        try:
+            place = Path(path).resolve()
+            return place.is_relative_to(self.folder) and place.is_file()
+        except (OSError, ValueError):  # ValueError: the path holds a null byte
+            return False
+
+    def make_room(self, needed_bytes: int = 0) -> None:
+        """Delete what is older than `MAX_AGE_S`, and the oldest until `needed_bytes` fit below the limit."""
+        found = sorted(self._sent(), key=lambda each: each[1].st_mtime)
+        num_bytes = sum(status.st_size for _, status in found) + needed_bytes
+        for path, status in found:
+            if num_bytes <= self._max_bytes and not _is_old(status):
+                break
+            num_bytes -= status.st_size
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another file lies beside it
+                path.parent.rmdir()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def tidy(self) -> None:
+        """To be called oftener than every `MAX_AGE_S`: also deletes the folders of processes that were killed."""
+        self.make_room()
+        os.utime(self.folder)  # says that this process lives
+        for other in self.folder.parent.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):  # its own process has just deleted it
+                if _is_old(other.stat()):
+                    shutil.rmtree(other, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete everything, the folder too."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sent(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The files that visitors sent."""
+        for path in self.folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another upload has just made room
+                if path not in self._kept and path.is_file():
+                    yield path, path.stat()
+
+
+def _is_old(status: os.stat_result) -> bool:
+    return time.time() - status.st_mtime > MAX_AGE_S

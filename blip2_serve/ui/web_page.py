@@ -1,0 +1,65 @@
+"""The page's life: opened when the model is there, closed with the service; without gradio there is none."""
+
+import asyncio
+import contextlib
+import logging
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from blip2_serve.config import Settings, keep_gradio_files_in
+from blip2_serve.tasks import Tasks
+from blip2_serve.ui.door import Door
+from blip2_serve.ui.uploads import Uploads
+
+logger = logging.getLogger(__name__)
+
+# Pictures of visitors that are kept: so many of the largest that may be sent.
+_MAX_LARGEST_UPLOADS = 10
+_TIDY_EVERY_S = 600.0
+
+
+class WebPage:
+    """An ASGI application that answers 404 as long as it is not open."""
+
+    def __init__(self) -> None:
+        self._app: ASGIApp = PlainTextResponse(status_code=404)
+        self._closing = contextlib.AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the page does."""
+        await self._app(scope, receive, send)
+
+    async def open(self, tasks: Tasks, settings: Settings) -> None:
+        """Serve the page if the settings want it and gradio is installed; takes two seconds."""
+        if settings.ui == "off":
+            return
+        try:
+            await self._open(tasks, settings)
+        except ImportError as error:
+            logger.warning("No page at /ui: %s. To have it: pip install -r requirements-ui.txt", error)
+        except OSError as error:
+            logger.warning("No page at /ui: there is no temporary folder to write to (%s).", error)
+
+    async def _open(self, tasks: Tasks, settings: Settings) -> None:
+        uploads = Uploads(_MAX_LARGEST_UPLOADS * settings.max_request_bytes)
+        self._closing.callback(uploads.remove)
+        keep_gradio_files_in(uploads.folder)
+        from blip2_serve.ui.layout import gradio_app  # needs gradio
+
+        app = gradio_app(tasks, settings, [uploads.keep_copy(file) for file in settings.examples])
+        await self._closing.enter_async_context(app.router.lifespan_context(app))
+        tidying = asyncio.create_task(_tidy(uploads))
+        self._closing.callback(tidying.cancel)
+        self._app = Door(app, uploads)
+
+    async def close(self) -> None:
+        """Stop gradio's queue and delete the pictures of visitors."""
+        self._app = PlainTextResponse(status_code=404)
+        await self._closing.aclose()
+
+
+async def _tidy(uploads: Uploads) -> None:
+    while True:
+        await asyncio.to_thread(uploads.tidy)
+        await asyncio.sleep(_TIDY_EVERY_S)

@@ -1,0 +1,140 @@
+"""What of gradio strangers may reach, with an application in gradio's place that answers everything."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.types import Receive, Scope, Send
+
+from blip2_serve.api.errors import ErrorShape
+from blip2_serve.api.limits import BodyLimit
+from blip2_serve.ui.door import MAX_CALL_BYTES, Door
+from blip2_serve.ui.uploads import Uploads
+
+SCRIPT = "window.gradio_config = {};"
+JOIN = "/gradio_api/queue/join"
+
+
+async def everything(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers any request with a page; a body that does not come makes it fail as gradio does."""
+    try:
+        body = await Request(scope, receive).body()
+    except Exception:
+        await HTMLResponse("gradio failed", 500)(scope, receive, send)
+        raise
+    await HTMLResponse(f"<html><script>{SCRIPT}</script>{body.decode()}</html>")(scope, receive, send)
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
+    """The folder of uploads, with one picture in it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = Uploads(max_bytes=10_000)
+    (made.folder / "picture.png").write_bytes(b"picture")
+    yield made
+    made.remove()
+
+
+def ask(uploads: Uploads, method: str, path: str, content: object = None) -> httpx.Response:
+    """One request to the door, below the limits that the service puts around it."""
+
+    async def call() -> httpx.Response:
+        app = ErrorShape(BodyLimit(Door(everything, uploads), max_bytes=lambda: 3 * MAX_CALL_BYTES))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            return await client.request(method, path, content=content)  # type: ignore[arg-type]
+
+    return asyncio.run(call())
+
+
+def call_naming(*paths: object) -> bytes:
+    """A call whose data name files, at some depth."""
+    return json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]}).encode()
+
+
+@pytest.mark.parametrize("path", ["/", "/theme.css", "/assets/index.js", "/gradio_api/queue/data"])
+def test_what_the_page_reads_is_there(uploads: Uploads, path: str) -> None:
+    assert ask(uploads, "GET", path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/config"),
+        ("GET", "/gradio_api/info"),
+        ("GET", "/gradio_api/openapi.json"),
+        ("GET", "/gradio_api/proxy=https://example.com/"),
+        ("HEAD", "/gradio_api/proxy=https://example.com/"),
+        ("GET", "/gradio_api/file=/etc/passwd"),
+        ("GET", "/gradio_api/file=https://example.com/a.png"),
+        ("GET", "/gradio_api/deep_link"),
+        ("GET", "/monitoring"),
+        ("POST", "/gradio_api/run/predict"),
+        ("POST", "/gradio_api/call/chat"),
+        ("POST", "/gradio_api/component_server"),
+        ("POST", "/login"),
+        ("POST", "/"),
+        ("PUT", JOIN),
+        ("GET", JOIN),
+    ],
+)
+def test_nothing_else_is(uploads: Uploads, method: str, path: str) -> None:
+    assert ask(uploads, method, path).status_code == 404
+
+
+def test_a_picture_that_was_sent_is_shown_and_is_no_page(uploads: Uploads) -> None:
+    reply = ask(uploads, "GET", f"/gradio_api/file={uploads.folder}/picture.png")
+    assert reply.status_code == 200
+    assert reply.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_policy_of_the_page_names_its_scripts_and_no_other_host(uploads: Uploads) -> None:
+    reply = ask(uploads, "GET", "/")
+    policy = dict(part.split(" ", 1) for part in reply.headers["content-security-policy"].split("; "))
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert policy.pop("script-src") == f"'self' 'sha256-{digest}'"
+    assert policy.pop("style-src") == "'self' 'unsafe-inline'"
+    assert policy["default-src"] == "'none'"
+    assert set(" ".join(policy.values()).split()) <= {"'self'", "'none'", "data:", "blob:"}
+
+
+def test_a_call_that_names_an_uploaded_picture_is_passed_on_whole(uploads: Uploads) -> None:
+    call = call_naming(f"{uploads.folder}/picture.png")
+    assert call.decode() in ask(uploads, "POST", JOIN, call).text
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "https://example.com/a.png", "", None, {"path": 1}, ["/etc/passwd"]])
+def test_a_call_that_names_anything_else_is_refused(uploads: Uploads, path: object) -> None:
+    reply = ask(uploads, "POST", JOIN, call_naming(f"{uploads.folder}/picture.png", path))
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "invalid_image"
+    assert reply.json()["detail"] == reply.json()["error"]["message"]  # where gradio's page looks for it
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"x" * (MAX_CALL_BYTES + 1)])
+def test_a_call_that_is_no_call_is_refused(uploads: Uploads, body: bytes) -> None:
+    reply = ask(uploads, "POST", JOIN, body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_field")
+
+
+def test_an_upload_without_a_length_that_breaks_the_limit_is_answered_so(uploads: Uploads) -> None:
+    async def pieces() -> object:
+        for _ in range(4):
+            yield b"x" * MAX_CALL_BYTES
+
+    reply = ask(uploads, "POST", "/gradio_api/upload", pieces())
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "image_too_large")
+
+
+def test_room_is_made_before_an_upload_is_taken(uploads: Uploads) -> None:
+    ask(uploads, "POST", "/gradio_api/upload", b"x" * 9_000)
+    assert (uploads.folder / "picture.png").exists()
+    ask(uploads, "POST", "/gradio_api/upload", b"x" * 10_000)
+    assert not (uploads.folder / "picture.png").exists()
