@@ -11,7 +11,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint test test-slow bento image
 .PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
-.PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-gpu clean
+.PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -88,6 +88,9 @@ measure-choosing: install
 
 measure-quantization: install
 	$(BIN)/python -m benchmarks.quantization
+
+bench-stages: install
+	$(BIN)/python -m benchmarks.cpu_stages
 
 # Needs a CUDA device.
 bench-gpu: install

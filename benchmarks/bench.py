@@ -32,7 +32,7 @@ def main() -> None:
     """Measure and report."""
     options = parse_arguments()
     rows = [row for row in ROWS if _is_wanted(row, options.checkpoints, options.rows)]
-    to_do = plan(rows, options.checkpoints if options.full else ())
+    to_do = plan(rows, options.checkpoints if options.full else (), options.rows)
     if not to_do:
         raise SystemExit(f"No row has {' or '.join(options.rows)} in its name: leave --rows out to see them all.")
     # As Ctrl-C does: what was started is stopped.
@@ -42,7 +42,7 @@ def main() -> None:
     told = as_json(outcomes, results, rounds=options.rounds, seconds=options.seconds, full=options.full)
     line = json.dumps(told)
     if options.save or options.full:
-        (RESULTS / f"bench-{told['date']}.json").write_text(line + "\n")
+        (RESULTS / f"bench-{'full-' if options.full else ''}{told['date']}.json").write_text(line + "\n")
     print(table(outcomes))
     print(line)
 
@@ -50,7 +50,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """What can be asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=[""], help="only rows with one of these in their names")
+    parser.add_argument("--rows", nargs="+", default=[""], help="only what has one of these in its name")
     parser.add_argument("--checkpoints", type=_names, default=CHECKPOINTS, help="demo, base, or demo,base")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of a measurement; else as benchmarks/checkpoints.py has it")

@@ -9,8 +9,10 @@ CLIENTS = (1, 8, 32, 128)
 SHARES = (0.5, 0.9)
 
 
-def plan(rows: Iterable[Row], full: Sequence[str] = ()) -> Plan:
+def plan(rows: Iterable[Row], full: Sequence[str] = (), parts: Sequence[str] = ("",)) -> Plan:
     """Who is measured at each setting: ours and whom the rows compare with; everybody for checkpoints in `full`.
+
+    Of the latter only settings with one of `parts` in their names.
 
     The floor and the static batch cost little and are told wherever W1 is measured at full load. A capacity is
     measured before what is offered at a share of it.
@@ -20,7 +22,8 @@ def plan(rows: Iterable[Row], full: Sequence[str] = ()) -> Plan:
         _add(wanted, row.setting, {"ours", row.against})
     for checkpoint in full:
         for setting, names in _everything(checkpoint):
-            _add(wanted, setting, names)
+            if any(part in str(setting) for part in parts):
+                _add(wanted, setting, names)
     settings = sorted(wanted, key=lambda setting: isinstance(setting.load, Open))
     return {setting: tuple(name for name in ORDER if name in wanted[setting]) for setting in settings}
 

@@ -34,7 +34,7 @@ def main() -> None:
 
 def newest(folder: Path) -> Path:
     """The last dated file that `make bench-full` wrote."""
-    files = [path for path in sorted(folder.glob("bench-*.json")) if json.loads(path.read_text())["full"]]
+    files = sorted(folder.glob("bench-full-*.json"))
     if not files:
         raise SystemExit(f"{folder} has no results to draw: run `make bench-full` first.")
     return files[-1]

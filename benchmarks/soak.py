@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     # What is filled on purpose, the image cache and the cache of rows, is small: full before the first reading.
     bounds = {"BLIP2_IMAGE_CACHE_BYTES": str(2**20), "BLIP2_MAX_ROWS": "32"}
-    settings = {"BLIP2_MODEL": options.model, **bounds}
+    settings = {"BLIP2_MODEL": options.model, "BLIP2_UI": "on", **bounds}
     with tempfile.TemporaryDirectory() as home, serve(Path(home), settings) as server:
         report = {"date": str(datetime.date.today()), "model": options.model, **soak(server, options.requests)}
     line = json.dumps(report)

@@ -39,7 +39,7 @@ def started(name: str, checkpoint: Checkpoint) -> Iterator[Target]:
 
 def our_settings(checkpoint: Checkpoint) -> Mapping[str, str]:
     """As anybody would start it."""
-    return {"BLIP2_MODEL": checkpoint.model, "BLIP2_DTYPE": checkpoint.dtype}
+    return {"BLIP2_MODEL": checkpoint.model, "BLIP2_UI": "on", "BLIP2_DTYPE": checkpoint.dtype}
 
 
 def peer_settings(checkpoint: Checkpoint) -> Mapping[str, str]:

@@ -61,9 +61,12 @@ def start_server(
 
 
 def server_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """Our own environment without BLIP2_*, then `settings`. Two servers must not share a BENTOML_HOME."""
+    """Our own environment without BLIP2_*, then `settings`. Two servers must not share a BENTOML_HOME.
+
+    Without the page at /ui, where `settings` do not ask for it: opening it takes seconds.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BLIP2_")}
-    own = {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
+    own = {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True", "BLIP2_UI": "off"}
     return {**inherited, **own, **settings}
 
 

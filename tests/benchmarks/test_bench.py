@@ -68,9 +68,9 @@ def told() -> dict[str, Any]:
 
 def test_the_plot_shows_the_newest_full_run(told: dict[str, Any], tmp_path: Path) -> None:
     plot = pytest.importorskip("benchmarks.plot", reason="make bench-plot installs what it needs")
-    (tmp_path / "bench-2026-11-21.json").write_text(json.dumps(told))
-    (tmp_path / "bench-2026-11-22.json").write_text(json.dumps({**told, "full": False}))
-    assert plot.newest(tmp_path).name == "bench-2026-11-21.json"
+    for name in ("bench-full-2026-11-20", "bench-full-2026-11-21", "bench-2026-11-22"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+    assert plot.newest(tmp_path).name == "bench-full-2026-11-21.json"
     assert [each["clients"] for each in plot.curve(told, "demo", "ours")] == [1, 8, 32, 128]
     plot.draw(told, "demo", tmp_path / "demo.svg")
     drawn = (tmp_path / "demo.svg").read_text()

@@ -89,6 +89,13 @@ def test_a_row_alone_asks_for_no_more_than_it_needs() -> None:
     assert plan([row]) == {Setting("demo", "W2", Closed(32)): ("b",), row.setting: ("ours", "b")}
 
 
+def test_of_a_full_run_only_named_settings_are_measured() -> None:
+    assert {str(setting) for setting in plan((), ("base",), ("W3", "W1, 8"))} == {
+        "base W1, 8 clients",
+        "base W3, 1 client",
+    }
+
+
 def test_the_floor_and_the_static_batch_are_told_with_captions_at_full_load() -> None:
     assert plan([RATE]) == {SETTING: ("ours", "a", "static", "floor")}
     assert plan([replace(RATE, setting=Setting("demo", "W4", Closed(32)))])[Setting("demo", "W4", Closed(32))] == (

@@ -20,6 +20,7 @@ def demo_server(server_files: Path) -> Iterator[Server]:
     """The real server on the demo checkpoint, with limits small enough to run into."""
     settings = {
         "BLIP2_MODEL": "demo",
+        "BLIP2_UI": "on",
         "BLIP2_MAX_IMAGE_PIXELS": "5000000",
         "BLIP2_MAX_REQUEST_BYTES": "2000000",
         "TMPDIR": str(server_files),

@@ -72,7 +72,7 @@ TABS: dict[str, Callable[[WebPage], None]] = {
 def main() -> None:
     """Serve, browse, save."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as home, serve(Path(home), {"BLIP2_MODEL": "demo"}) as server:
+    with tempfile.TemporaryDirectory() as home, serve(Path(home), {"BLIP2_MODEL": "demo", "BLIP2_UI": "on"}) as server:
         profile = Path(home) / "profile"
         with chromium(profile, WIDTH, HEIGHT + 140) as browser:  # the window's frame takes some of it
             for name, act in TABS.items():

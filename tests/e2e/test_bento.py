@@ -62,7 +62,7 @@ def test_its_default_model_is_that_of_the_service(bento: Bento) -> None:
 
 
 def test_it_serves_the_demo_checkpoint(bento: Bento, tmp_path: Path) -> None:
-    settings = {"BLIP2_MODEL": "demo", "BENTOML_HOME": str(bento.home)}
+    settings = {"BLIP2_MODEL": "demo", "BLIP2_UI": "on", "BENTOML_HOME": str(bento.home)}
     # From an empty folder, so that the Bento's code is served and not this one.
     with serve(tmp_path, settings, target=bento.tag, cwd=tmp_path) as server:
         reply = httpx.post(f"{server.url}/generate", files={"img": PICTURE.read_bytes()}, timeout=60)

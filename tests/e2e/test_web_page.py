@@ -42,6 +42,7 @@ def page_server(tiny_checkpoints: dict[str, Path], folder: Path) -> Iterator[Ser
     """The real server on the tiny OPT checkpoint; when the tests are over, nothing of what they sent is left."""
     settings = {
         "BLIP2_MODEL": str(tiny_checkpoints["opt"]),
+        "BLIP2_UI": "on",
         "BLIP2_MAX_IMAGE_PIXELS": "10000",
         "BLIP2_MAX_REQUEST_BYTES": str(MAX_BYTES),
         "TMPDIR": str(folder),
@@ -139,7 +140,7 @@ def test_the_examples_are_there(page: httpx.Client) -> None:
 
 @pytest.mark.parametrize("reason", ["the setting", "no gradio"])
 def test_without_the_page_the_service_runs(tiny_checkpoints: dict[str, Path], tmp_path: Path, reason: str) -> None:
-    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "TMPDIR": str(tmp_path)}
+    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "BLIP2_UI": "on", "TMPDIR": str(tmp_path)}
     if reason == "the setting":
         settings["BLIP2_UI"] = "off"
     else:
