@@ -1,8 +1,8 @@
 """What the Flan-T5 checkpoint reads and says.
 
 The encoder reads a picture's image rows and a prompt, the decoder says the answer. Each picture comes with
-a caption's prompt (nothing, or the words it begins with), plain questions and conversations. Texts of about
-the same length make a group, so that little is computed for padding.
+its caption, rests of its caption after the first words, plain questions and conversations. Texts of about the
+same length make a group, so that little is computed for padding.
 """
 
 from __future__ import annotations
@@ -18,14 +18,21 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerFast
 
-from training.language import caption, chat_prompt, sample_conversation, sample_question, spoken, vqa_prompt
+from training.language import (
+    caption,
+    chat_prompt,
+    sample_conversation,
+    sample_follow_up,
+    sample_question,
+    spoken,
+    vqa_prompt,
+)
 from training.model import NUM_QUERY_TOKENS
 from training.patch_heads import IGNORED
 from training.scenes import Scene
 
-NUM_TURNS = (1, 2, 2, 2, 2, 3, 4, 5)  # of a conversation, each as likely
-PREFIX_SHARE = 0.3  # of caption prompts that hold the caption's first words
-PROMPT_ROOMS = (16, 32, 48, 128)  # tokens that a group's prompts may have, their end included
+NUM_TURNS = (1, 2, 2, 3, 3, 4, 4, 5)  # of a conversation, each as likely
+PROMPT_ROOMS = (16, 32, 48, 72, 128)  # tokens that a group's prompts may have, their end included
 ANSWER_ROOMS = (2, 16)
 Pair = tuple[str, str]  # a prompt and its answer
 Tokens = tuple[int, ...]
@@ -84,9 +91,15 @@ def _padded(tokens: Tokens, room: int, filler: int) -> Tokens:
 
 
 def caption_pair(scene: Scene, rng: random.Random) -> Pair:
-    """Nothing and the caption, or its first words and the rest."""
+    """Nothing and the caption."""
+    return "", caption(scene)
+
+
+def beginning_pair(scene: Scene, rng: random.Random) -> Pair:
+    """The caption's first words, any number but all, and the rest: each second time a short one."""
     words = caption(scene).split()
-    given = rng.randrange(1, len(words)) if rng.random() < PREFIX_SHARE else 0
+    # Near the end the words that come next are alike, and only the last given one tells where to go on.
+    given = rng.choice((rng.randrange(1, len(words)), len(words) - rng.randrange(1, 5)))
     return " ".join(words[:given]), " ".join(words[given:])
 
 
@@ -96,14 +109,29 @@ def question_pair(scene: Scene, rng: random.Random) -> Pair:
     return vqa_prompt(question, is_t5=True), question.answer
 
 
+def follow_up_pair(scene: Scene, rng: random.Random) -> Pair:
+    """A turn about one item and a question about "it"."""
+    turns = [spoken(turn, rng) for turn in sample_follow_up(scene, rng)]
+    return chat_prompt(turns), turns[-1].answer
+
+
 def conversation_pair(scene: Scene, rng: random.Random) -> Pair:
     """A conversation up to its last answer."""
     turns = [spoken(turn, rng) for turn in sample_conversation(scene, rng, rng.choice(NUM_TURNS))]
     return chat_prompt(turns), turns[-1].answer
 
 
-# Answers come late and captions early, and a plain question costs least.
-USES = (caption_pair, question_pair, question_pair, conversation_pair, conversation_pair)
+# What "it" is, what a shape of two is, and where a caption goes on are the last to be right.
+USES = (
+    caption_pair,
+    beginning_pair,
+    beginning_pair,
+    question_pair,
+    question_pair,
+    follow_up_pair,
+    conversation_pair,
+    conversation_pair,
+)
 
 
 class T5Loss:

@@ -51,14 +51,14 @@ def t5_recipe() -> Recipe:
     """`demo-t5`: what `demo` sees, in a Flan-T5's words."""
     tokenizer = t5_tokenizer()
     plan = Plan(
-        steps=1_150,
+        steps=4_000,
         tower_steps=0,
-        seeing_steps=800,  # nothing is seen: the rate falls here for the first time
+        seeing_steps=2_900,  # nothing is seen: the rate falls here for the first time
         frozen_eyes=True,
         batch_size=48,
         learning_rate=3e-3,
         muon_share=1.5,
-        falling_share=0.375,
+        falling_share=0.25,
     )
     return Recipe(tokenizer, t5_config(tokenizer), T5Packer(tokenizer), T5Loss(), plan, num_shards=2)
 

@@ -24,7 +24,7 @@ Measured = dict[str, float]
 AUXILIARY_WEIGHT = 0.5  # of the dense labels once the language model has joined
 WEIGHT_DECAY = 0.05
 LOG_EVERY = 100
-SAVE_EVERY = 250
+SAVE_EVERY = 200
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ from training.query_heads import NO_COLOR, SEVERAL_COLORS, query_labels
 from training.rows import read, read_scenes, row_batches
 from training.scenes import Item, Scene
 from training.seen import see, seen_batches
-from training.t5_texts import USES, T5Loss, T5Packer, caption_pair, conversation_pair, question_pair
+from training.t5_texts import (
+    USES,
+    T5Loss,
+    T5Packer,
+    beginning_pair,
+    caption_pair,
+    conversation_pair,
+    follow_up_pair,
+    question_pair,
+)
 from training.tokenizer import opt_tokenizer, t5_tokenizer
 
 TOKENIZER: PreTrainedTokenizerFast = opt_tokenizer()
@@ -115,10 +124,13 @@ def test_a_seen_batch_has_the_scenes_as_they_were_seen() -> None:
 
 def test_flan_t5_learns_the_prompts_that_are_served() -> None:
     rng = random.Random(0)
-    assert {caption_pair(SCENE, rng) for _ in range(30)} >= {("", caption(SCENE))}
-    assert all(" ".join(pair).strip() == caption(SCENE) for pair in (caption_pair(SCENE, rng) for _ in range(30)))
+    assert caption_pair(SCENE, rng) == ("", caption(SCENE))
+    beginnings = [beginning_pair(SCENE, rng) for _ in range(200)]
+    assert {" ".join(pair) for pair in beginnings} == {caption(SCENE)}
+    assert {len(prompt.split()) for prompt, _ in beginnings} == set(range(1, len(caption(SCENE).split())))
     assert all(question_pair(SCENE, rng)[0].endswith("? Short answer:") for _ in range(10))
     assert all(conversation_pair(SCENE, rng)[0].endswith("? Answer:") for _ in range(10))
+    assert all(follow_up_pair(SCENE, rng)[0].lower().endswith(" is it? answer:") for _ in range(10))
 
 
 def test_flan_t5_reads_image_tokens_first_and_says_the_answer_to_its_end() -> None:
