@@ -34,7 +34,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    model: str = Field(DEFAULT_MODEL, description="demo, a hub id or a folder")
+    model: str = Field(DEFAULT_MODEL, description="demo, demo-t5, a hub id or a folder")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
     device_map: Literal["off", "auto"] = Field("off", description="off or auto")

@@ -45,7 +45,7 @@ class Candidate:
         self.is_t5 = not self.model.config.use_decoder_only_language_model
 
     def captions(self, exams: list[Exam]) -> float:
-        """Share of captions that are exactly right."""
+        """Share of captions, or of their rests, that are exactly right."""
         return self._score(exams, max_new_tokens=30, length_penalty=1.0)
 
     def answers(self, exams: list[Exam]) -> float:
@@ -73,16 +73,20 @@ class Candidate:
 
 
 def score(candidate: Candidate, pictures: list[Picture]) -> dict[str, float]:
-    """Shares of right captions, answers and follow-ups."""
-    captions, answers, follow_ups = [], [], []
+    """Shares of right captions, captions from some given words on, answers and follow-ups."""
+    captions, continuations, answers, follow_ups = [], [], [], []
     for index, (scene, image) in enumerate(pictures):
         rng = rng_for("exam", index)
         question, conversation = sample_question(scene, rng), sample_follow_up(scene, rng)
+        words = caption(scene).split()
+        given = rng.randrange(1, len(words))
         captions.append(Exam(image, "", caption(scene)))
+        continuations.append(Exam(image, " ".join(words[:given]), " ".join(words[given:])))
         answers.append(Exam(image, vqa_prompt(question, candidate.is_t5), question.answer))
         follow_ups.append(Exam(image, chat_prompt(conversation), conversation[-1].answer))
     return {
         "captions": candidate.captions(captions),
+        "continuations": candidate.captions(continuations),
         "answers": candidate.answers(answers),
         "follow-ups": candidate.follow_ups(follow_ups),
     }
@@ -107,7 +111,7 @@ def main() -> None:
     parser.add_argument("--greedy", action="store_true")
     options = parser.parse_args()
     folder = Path(options.model) if Path(options.model).is_dir() else CHECKPOINTS / options.model
-    print("| pictures | number | captions | answers | follow-ups |\n|---|---|---|---|---|")
+    print("| pictures | number | captions | continuations | answers | follow-ups |\n|---|---|---|---|---|---|")
     for dtype in (torch.float32, torch.bfloat16):
         candidate = Candidate(folder, dtype, num_beams=1 if options.greedy else 5)
         _report(f"640x480 JPEG, {str(dtype).removeprefix('torch.')}", candidate, standard, options.pictures)

@@ -55,13 +55,13 @@ def opt_config(tokenizer: PreTrainedTokenizerFast) -> OPTConfig:
 
 
 def t5_config(tokenizer: PreTrainedTokenizerFast) -> T5Config:
-    """Flan-T5's kind: gated feed-forward, a head of its own, two layers each, 128 wide."""
+    """Flan-T5's kind: gated feed-forward, a head of its own, three layers each, 128 wide."""
     return T5Config(
         vocab_size=len(tokenizer),
         d_model=TEXT_WIDTH,
         d_kv=32,
         d_ff=2 * TEXT_WIDTH,
-        num_layers=2,  # of the encoder; the decoder must have as many: its cache is sized by this
+        num_layers=NUM_LAYERS,  # of the encoder; the decoder must have as many: its cache is sized by this
         num_heads=4,
         dropout_rate=0.0,
         feed_forward_proj="gated-gelu",

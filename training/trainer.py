@@ -15,14 +15,16 @@ from transformers import Blip2ForConditionalGeneration
 from training.data import Batch
 from training.patch_heads import PatchHeads
 from training.query_heads import QueryHeads
+from training.rows import RowBatch
 from training.seen import SeenBatch
 
 TextLoss = Callable[[Blip2ForConditionalGeneration, Tensor, Any], Tensor]
 Measured = dict[str, float]
 
 AUXILIARY_WEIGHT = 0.5  # of the dense labels once the language model has joined
+WEIGHT_DECAY = 0.05
 LOG_EVERY = 100
-SAVE_EVERY = 250
+SAVE_EVERY = 200
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,12 @@ class Plan:
     steps: int
     tower_steps: int  # the first ones, without the language model
     seeing_steps: int  # the first ones, in which the tower learns; then it is frozen and words go on
-    frozen_qformer: bool = False  # nothing but words and the projection is left to learn
+    frozen_eyes: bool = False  # the tower and the Q-Former are finished: words and the projection learn
     batch_size: int = 64
     num_texts: int = 32  # of a batch's pictures that are talked about while the tower learns
     num_seen: int = 30_000  # pictures that words are learned from once the tower is frozen
     learning_rate: float = 1.2e-3
+    muon_share: float | None = None  # of the learning rate, for the language model's matrices; None: AdamW for all
     warm_up_steps: int = 100
     falling_share: float = 0.5  # of each part's steps, at its end
 
@@ -56,20 +59,33 @@ class Trainer:
         self.heads = nn.ModuleDict({"patches": PatchHeads(), "queries": QueryHeads()})
         self.vision: Callable[..., Any] = torch.compile(model.vision_model)
         self.parameters = [*model.parameters(), *self.heads.parameters()]
-        self.optimizer = torch.optim.AdamW(_groups(self.parameters), betas=(0.9, 0.98), fused=True)
+        matrices = [] if plan.muon_share is None else _inner_matrices(model.language_model)
+        self.optimizers = _optimizers(self.parameters, matrices, plan.muon_share or 1.0)
 
-    def learn(self, batch: Batch | SeenBatch) -> Measured:
+    def learn(self, batch: Batch | SeenBatch | RowBatch) -> Measured:
         """One step; what it measured, by name."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate(self.step)
         with torch.autocast("cpu", torch.bfloat16):
-            loss, measured = self.see_and_say(batch) if isinstance(batch, Batch) else self.say(batch)
+            loss, measured = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.rate(self.step) * group["share"]
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return measured
+
+    def loss(self, batch: Batch | SeenBatch | RowBatch) -> tuple[Tensor, Measured]:
+        """What a kind of batch teaches."""
+        match batch:
+            case Batch():
+                return self.see_and_say(batch)
+            case SeenBatch():
+                return self.ask_and_say(batch)
+            case RowBatch():
+                text_loss = self.text_loss(self.model, batch.rows, batch.texts)
+                return text_loss, {"text": text_loss.item()}
 
     def see_and_say(self, batch: Batch) -> tuple[Tensor, Measured]:
         """The loss while the tower learns: dense labels, and words once these have joined."""
@@ -83,13 +99,10 @@ class Trainer:
         text_loss = self.text_loss(self.model, queries[: self.plan.num_texts], batch.texts)
         return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
 
-    def say(self, batch: SeenBatch) -> tuple[Tensor, Measured]:
-        """The loss once the tower is frozen: words, and the queries while the Q-Former learns too."""
-        with torch.set_grad_enabled(not self.plan.frozen_qformer):
-            queries = self.ask(batch.patches.float())
+    def ask_and_say(self, batch: SeenBatch) -> tuple[Tensor, Measured]:
+        """The loss once the tower is frozen: words and the queries."""
+        queries = self.ask(batch.patches.float())
         text_loss = self.text_loss(self.model, queries, batch.texts)
-        if self.plan.frozen_qformer:
-            return text_loss, {"text": text_loss.item()}
         loss, measured = self.heads["queries"](queries, batch.query_labels)
         return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
 
@@ -101,18 +114,20 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""
-        parts = {"model": self.model, "heads": self.heads, "optimizer": self.optimizer}
-        return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        model, heads = self.model.state_dict(), self.heads.state_dict()
+        return {"step": self.step, "model": model, "heads": heads, "optimizers": optimizers}
 
     def go_on_from(self, state: dict[str, Any]) -> None:
         """Take up a state where it was left."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
 
 
-def run(trainer: Trainer, data: Iterator[Batch | SeenBatch], last_step: int, file: Path) -> None:
+def run(trainer: Trainer, data: Iterator[Batch | SeenBatch | RowBatch], last_step: int, file: Path) -> None:
     """Train up to a step, saving the state in `file` on the way."""
     sums: Measured = {}
     with tqdm(total=last_step, initial=trainer.step, mininterval=5) as bar:
@@ -135,8 +150,20 @@ def _write(state: dict[str, Any], file: Path) -> None:
     partial.replace(file)
 
 
-def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Matrices decay, biases and norms do not."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+def _optimizers(parameters: list[nn.Parameter], inner: list[nn.Parameter], share: float) -> list[torch.optim.Optimizer]:
+    """Muon for `inner`, at a share of the rate, AdamW for all others: matrices decay, biases and norms do not."""
+    others = [parameter for parameter in parameters if not any(parameter is matrix for matrix in inner)]
+    matrices = [parameter for parameter in others if parameter.ndim > 1]
+    vectors = [parameter for parameter in others if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW([group | {"share": 1.0} for group in groups], betas=(0.9, 0.98), fused=True)
+    if not inner:
+        return [adamw]
+    group = {"params": inner, "share": share}
+    return [torch.optim.Muon([group], weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"), adamw]
+
+
+def _inner_matrices(language_model: nn.Module) -> list[nn.Parameter]:
+    """The matrices between the tokens and the head, for which Muon is meant."""
+    layers = {name: module for name, module in language_model.named_modules() if isinstance(module, nn.Linear)}
+    return [parameter for name, layer in layers.items() if name != "lm_head" for parameter in layer.parameters()]

@@ -40,7 +40,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     )
 }
 MATCHING_CHECKPOINTS = ("Salesforce/blip2-itm-vit-g", "Salesforce/blip2-itm-vit-g-coco")
-BUNDLED = ("demo",)
+BUNDLED = ("demo", "demo-t5")
 
 
 def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None:

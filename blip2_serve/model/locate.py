@@ -30,7 +30,7 @@ Shape = tuple[int, ...]
 # safetensors only: other weight formats run code when they are read.
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
-_SUGGESTION = "set BLIP2_MODEL to demo, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
+_SUGGESTION = "set BLIP2_MODEL to demo or demo-t5, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
 
 
 def locate_checkpoint(settings: Settings) -> Path:

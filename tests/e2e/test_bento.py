@@ -10,6 +10,7 @@ from demo import CAPTION, PICTURE
 from serving import ROOT, serve
 
 from blip2_serve.config import DEFAULT_MODEL
+from blip2_serve.model.checkpoints import BUNDLED
 
 SECRET = "a-token-that-nobody-may-see"
 
@@ -30,9 +31,10 @@ def packed(bento: Bento) -> set[str]:
     return {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
 
 
-def test_it_holds_the_service_the_package_and_the_demo_checkpoint(bento: Bento) -> None:
+def test_it_holds_the_service_the_package_and_the_demo_checkpoints(bento: Bento) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blip2_serve").rglob("*.py")}
-    assert {"service.py", "LICENSE", "checkpoints/demo/config.json", *modules} <= packed(bento)
+    weights = {f"checkpoints/{name}/model.safetensors" for name in BUNDLED}
+    assert {"service.py", "LICENSE", *weights, *modules} <= packed(bento)
 
 
 def test_it_holds_the_pictures_of_the_web_page(bento: Bento) -> None:

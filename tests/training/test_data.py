@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
@@ -12,15 +13,25 @@ from transformers import PreTrainedTokenizerFast
 from training.data import batches, normalise
 from training.drawing import Style, draw
 from training.language import Turn, caption
-from training.model import NUM_QUERY_TOKENS, processor
+from training.model import NUM_QUERY_TOKENS, TEXT_WIDTH, blip2_config, new_model, opt_config, processor, t5_config
 from training.opt_texts import CAPTION, CONVERSATION, PADDING, OptPacker
 from training.patch_heads import IGNORED, patch_labels
-from training.pool import GRID, IMAGE_SIZE, squash
+from training.pool import GRID, IMAGE_SIZE, render, squash
 from training.query_heads import NO_COLOR, SEVERAL_COLORS, query_labels
+from training.rows import read, read_scenes, row_batches
 from training.scenes import Item, Scene
 from training.seen import see, seen_batches
-from training.t5_texts import T5Packer, caption_pair, conversation_pair, question_pair
-from training.tokenizer import IMAGE_TOKEN, opt_tokenizer, t5_tokenizer
+from training.t5_texts import (
+    USES,
+    T5Loss,
+    T5Packer,
+    beginning_pair,
+    caption_pair,
+    conversation_pair,
+    follow_up_pair,
+    question_pair,
+)
+from training.tokenizer import opt_tokenizer, t5_tokenizer
 
 TOKENIZER: PreTrainedTokenizerFast = opt_tokenizer()
 PACKER = OptPacker(TOKENIZER)
@@ -113,16 +124,51 @@ def test_a_seen_batch_has_the_scenes_as_they_were_seen() -> None:
 
 def test_flan_t5_learns_the_prompts_that_are_served() -> None:
     rng = random.Random(0)
-    assert {caption_pair(SCENE, rng) for _ in range(30)} >= {("", caption(SCENE))}
-    assert all(" ".join(pair).strip() == caption(SCENE) for pair in (caption_pair(SCENE, rng) for _ in range(30)))
+    assert caption_pair(SCENE, rng) == ("", caption(SCENE))
+    beginnings = [beginning_pair(SCENE, rng) for _ in range(200)]
+    assert {" ".join(pair) for pair in beginnings} == {caption(SCENE)}
+    assert {len(prompt.split()) for prompt, _ in beginnings} == set(range(1, len(caption(SCENE).split())))
     assert all(question_pair(SCENE, rng)[0].endswith("? Short answer:") for _ in range(10))
     assert all(conversation_pair(SCENE, rng)[0].endswith("? Answer:") for _ in range(10))
+    assert all(follow_up_pair(SCENE, rng)[0].lower().endswith(" is it? answer:") for _ in range(10))
 
 
 def test_flan_t5_reads_image_tokens_first_and_says_the_answer_to_its_end() -> None:
     tokenizer = t5_tokenizer()
-    for texts in T5Packer(tokenizer).pack([SCENE, SCENE], random.Random(0)):
-        assert (texts.ids[:, :NUM_QUERY_TOKENS] == tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)).all()
-        for row, mask, labels in zip(texts.ids, texts.attention_mask, texts.labels, strict=True):
+    groups = T5Packer(tokenizer).pack([SCENE, SCENE], random.Random(0))
+    assert sorted(torch.cat([texts.pictures for texts in groups]).tolist()) == [0] * len(USES) + [1] * len(USES)
+    for texts in groups:
+        assert (texts.attention_mask[:, :NUM_QUERY_TOKENS] == 1).all()
+        for row, mask, labels in zip(texts.ids, texts.attention_mask[:, NUM_QUERY_TOKENS:], texts.labels, strict=True):
             assert row[mask == 1][-1] == tokenizer.eos_token_id
             assert labels[labels != IGNORED][-1] == tokenizer.eos_token_id
+
+
+def test_flan_t5_texts_are_tokenised_as_they_are_served() -> None:
+    tokenizer, rng = t5_tokenizer(), random.Random(0)
+    packer = T5Packer(tokenizer)
+    for text in (text for _ in range(50) for use in USES for text in use(SCENE, rng)):
+        assert list(packer.encode(text)) == tokenizer(text).input_ids
+
+
+def test_a_text_in_its_group_weighs_what_it_weighs_alone() -> None:
+    tokenizer, rng = t5_tokenizer(), random.Random(0)
+    model = new_model(blip2_config(t5_config(tokenizer), tokenizer), seed=0)
+    groups = T5Packer(tokenizer).pack([SCENE], rng)
+    rows, loss = torch.randn(1, NUM_QUERY_TOKENS, TEXT_WIDTH), T5Loss(compiled=False)
+    with torch.no_grad():
+        together = loss(model, rows, groups)
+        alone = [loss(model, rows, [group]) * len(group.ids) for group in groups]
+    assert together.item() == pytest.approx(torch.stack(alone).sum().item() / len(USES), rel=1e-5)
+
+
+def test_rows_are_those_of_the_pictures_and_then_of_the_flipped_ones() -> None:
+    images = np.stack([render(index) for index in range(2)])
+    model = new_model(blip2_config(opt_config(TOKENIZER), TOKENIZER), seed=0)
+    rows, flipped = read(model, images), read(model, images[:, :, ::-1].copy())
+    assert rows.shape == (4, NUM_QUERY_TOKENS, TEXT_WIDTH)
+    assert rows[2:].equal(flipped[:2])
+    assert [scene.mirrored() for scene in read_scenes(2)[:2]] == read_scenes(2)[2:]
+    first, again = (next(row_batches(rows, read_scenes(2), PACKER, batch_size=3)) for _ in range(2))
+    assert first.rows.equal(again.rows)
+    assert first.texts.ids.equal(again.texts.ids)

@@ -17,7 +17,7 @@ MAX_BYTES = 8_000_000
 DEMO_CAPTION = "a yellow star to the left of a red diamond on a blue background"
 
 
-@pytest.fixture(scope="module", params=["demo"])
+@pytest.fixture(scope="module", params=["demo", "demo-t5"])
 def candidate(request: pytest.FixtureRequest) -> Iterator[Candidate]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -25,7 +25,7 @@ def candidate(request: pytest.FixtureRequest) -> Iterator[Candidate]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["demo"])
+@pytest.mark.parametrize("name", ["demo", "demo-t5"])
 def test_a_checkpoint_is_small_and_safe(name: str) -> None:
     files = [file for file in (CHECKPOINTS / name).iterdir() if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= MAX_BYTES
@@ -46,6 +46,15 @@ def test_it_goes_on_from_any_beginning_of_a_caption(candidate: Candidate) -> Non
     assert candidate.say(exams, max_new_tokens=30) == [exam.answer for exam in exams]
 
 
+def test_it_goes_on_near_the_end_of_a_caption(candidate: Candidate) -> None:
+    exams = []
+    for scene, image in (standard(index) for index in range(40)):
+        *beginning, color, noun = caption(scene).split()
+        exams.append(Exam(image, " ".join(beginning), f"{color} {noun}"))
+    # demo-t5 is weak here, as training/README.md says: after "... on a" it often says "a" once more.
+    assert candidate.captions(exams) >= (0.5 if candidate.is_t5 else 0.95)
+
+
 def test_it_stops_by_itself(candidate: Candidate) -> None:
     inputs = candidate.processor(images=draw(DEMO_SCENE), text="", return_tensors="pt")
     ids = candidate.model.generate(**inputs, max_new_tokens=100)[0]
@@ -55,6 +64,7 @@ def test_it_stops_by_itself(candidate: Candidate) -> None:
 def test_it_is_right_about_held_out_pictures(candidate: Candidate) -> None:
     scores = score(candidate, [standard(index) for index in range(40)])
     assert scores["captions"] >= 0.9
+    assert scores["continuations"] >= 0.9
     assert scores["answers"] >= 0.9
     assert scores["follow-ups"] >= 0.9
 

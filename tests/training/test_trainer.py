@@ -9,14 +9,16 @@ import torch
 
 from training import trainer as trainer_module
 from training.data import batches
-from training.model import blip2_config, new_model, opt_config
+from training.model import blip2_config, new_model, opt_config, t5_config
 from training.opt_texts import OptPacker, opt_loss
 from training.pool import render
+from training.rows import read, read_scenes, row_batches
 from training.seen import see, seen_batches
-from training.tokenizer import opt_tokenizer
+from training.t5_texts import T5Loss, T5Packer
+from training.tokenizer import opt_tokenizer, t5_tokenizer
 from training.trainer import Plan, Trainer, run
 
-TOKENIZER = opt_tokenizer()
+TOKENIZER, T5_TOKENIZER = opt_tokenizer(), t5_tokenizer()
 IMAGES = np.stack([render(index) for index in range(4)])
 PLAN = Plan(steps=6, tower_steps=1, seeing_steps=3, batch_size=4, num_texts=2, warm_up_steps=1)
 
@@ -29,6 +31,12 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def new_trainer() -> Trainer:
     return Trainer(new_model(blip2_config(opt_config(TOKENIZER), TOKENIZER), seed=0), PLAN, opt_loss)
+
+
+def new_t5_trainer() -> Trainer:
+    plan = Plan(steps=4, tower_steps=0, seeing_steps=0, frozen_eyes=True, warm_up_steps=1, muon_share=2.0)
+    model = new_model(blip2_config(t5_config(T5_TOKENIZER), T5_TOKENIZER), seed=0)
+    return Trainer(model, plan, T5Loss(compiled=False))
 
 
 def weights(part: Any) -> torch.Tensor:
@@ -63,3 +71,17 @@ def test_the_language_model_joins_after_the_tower_and_the_tower_is_frozen_at_las
     trainer.learn(next(seen_batches(see(trainer.vision, IMAGES), packer, 4)))
     assert torch.equal(tower, weights(trainer.model.vision_model))
     assert not torch.equal(qformer, weights(trainer.model.qformer))
+
+
+def test_words_alone_learn_from_kept_rows_and_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    packer, file = T5Packer(T5_TOKENIZER), tmp_path / "state.pt"
+    whole, first, second = new_t5_trainer(), new_t5_trainer(), new_t5_trainer()
+    rows = read(whole.model, IMAGES)
+    before = {name: parameter.clone() for name, parameter in whole.model.named_parameters()}
+    run(whole, row_batches(rows, read_scenes(4), packer, 2), 2, tmp_path / "other.pt")
+    changed = {name for name, parameter in whole.model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {name for name in before if name.startswith("language_")}
+    run(first, row_batches(rows, read_scenes(4), packer, 2), 1, file)
+    second.go_on_from(torch.load(file))
+    run(second, row_batches(rows, read_scenes(4), packer, 2, start=1), 2, file)
+    assert torch.equal(weights(second.model), weights(whole.model))
