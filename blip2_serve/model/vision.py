@@ -28,6 +28,7 @@ class ImageEncoder:
         self._queries = model.query_tokens.data
         self._project = linear_of(model.language_projection)
         self._run: Callable[[torch.Tensor], torch.Tensor] = self._encode
+        self._is_packed = any(weight.is_meta for weight in model.vision_model.parameters())
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[bytes]) -> torch.Tensor:
@@ -42,8 +43,11 @@ class ImageEncoder:
 
         A thread that encodes beside one that decodes would otherwise ask for the lock at each of some hundred
         operations. The same kernels run in the same order, so not a bit changes. torch.jit is deprecated in favour of
-        torch.compile, which needs a C++ compiler at run time.
+        torch.compile, which needs a C++ compiler at run time. Packed weights (see model/linear.py) cannot be recorded;
+        models that have them spend their time in the operations, not between them.
         """
+        if self._is_packed:
+            return
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
             pixel_values = torch.zeros(2, 3, self._size, self._size, device=self._table.device)

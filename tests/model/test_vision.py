@@ -1,11 +1,13 @@
 """The whole encoder: pixels to image rows."""
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
-from blip2_serve.model.load import LoadedModel
+from blip2_serve.config import Settings
+from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.vision import ImageEncoder
 
 
@@ -38,3 +40,13 @@ def test_a_traced_encoder_reads_the_weights_that_are_there_already(tiny_models: 
         assert not torch.equal(encoder(image), before)
     finally:
         queries -= 1
+
+
+def test_an_encoder_of_packed_weights_is_left_as_it_is(tiny_checkpoints: dict[str, Path]) -> None:
+    path = tiny_checkpoints["opt"]
+    loaded = load_model(Settings(model=str(path), dtype="bfloat16"), path)
+    encoder = encoder_of(loaded)
+    image = [bytes(loaded.image_size**2 * 3)]
+    before = encoder(image)
+    encoder.trace()
+    assert torch.equal(encoder(image), before)
