@@ -75,8 +75,8 @@ def measure(
 ) -> tuple[dict[str, float], list[str]]:
     """The figures of one variant, and its captions."""
     before = _resident_bytes()
-    use_available_threads(settings)
     loaded = load_model(settings, locate_checkpoint(settings))
+    use_available_threads(settings, loaded.model.num_parameters())
     figures = {"weights, MB": _megabytes(sum(stored_bytes(loaded.model)))}
     figures["language model, MB"] = _megabytes(sum(stored_bytes(loaded.model.language_model)))
     tasks = Tasks(loaded, settings)

@@ -65,19 +65,18 @@ def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     given = [index for index, sequence in enumerate(sequences) if sequence.request.continuations]
     if given:
         tokens[given] = torch.tensor([sequences[index].given_tokens() for index in given]).to(tokens.device)
-    mass = logits.logsumexp(dim=2, keepdim=True)
-    logprobs = (logits.gather(2, tokens[:, :, None]) - mass).squeeze(2)
-    packed = _pack(tokens, logprobs, *_likely(span, logits, mass))
+    logprobs = logits.log_softmax(dim=-1)
+    packed = _pack(tokens, logprobs.gather(2, tokens[:, :, None]).squeeze(2), *_likely(span, logits, logprobs))
     return Picked(span, packed, tokens, _said(span, tokens))
 
 
-def _likely(span: Span, logits: torch.Tensor, mass: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _likely(span: Span, logits: torch.Tensor, logprobs: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Ids and log-probabilities (n, k * count) each of the likeliest tokens; nothing where nobody asks."""
     most = max(sequence.request.top_logprobs for sequence in span.sequences)
     if not most:
         return ()
-    best = logits.topk(min(most, logits.shape[2]))
-    return best.indices.flatten(1), (best.values - mass).flatten(1)
+    best = logits.topk(min(most, logits.shape[2])).indices
+    return best.flatten(1), logprobs.gather(2, best).flatten(1)
 
 
 def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:

@@ -48,6 +48,8 @@ def hold_back_ends(scores: torch.Tensor, sequences: SequenceOf[Sequence], end_id
     if not any(too_short):
         return scores
     endless = scores.index_fill(2, end_ids, -torch.inf)
+    if all(too_short):
+        return endless
     return endless.where(torch.tensor(too_short, device=scores.device)[:, None, None], scores)
 
 

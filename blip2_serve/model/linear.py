@@ -1,4 +1,4 @@
-"""Linear layers as plain functions, their weights in the layout that multiplies fastest."""
+"""Linear layers and norms as plain functions, weights in the layout that multiplies fastest."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,6 +28,13 @@ def fuse(linears: Sequence[Any]) -> Linear:
     if any(map(is_quantized, linears)):
         return lambda hidden: torch.cat([linear(hidden) for linear in linears], dim=-1)
     return _packed(linears) or partial(F.linear, weight=_joined(linears), bias=_joined_bias(linears))
+
+
+def norm_of(module: Any) -> Linear:
+    """A LayerNorm as a plain function; `F.layer_norm` is Python around this one, and dear where rows are few."""
+    shape, eps = module.normalized_shape, module.eps
+    weight, bias = (None if part is None else part.data for part in (module.weight, module.bias))
+    return lambda hidden: torch.layer_norm(hidden, shape, weight, bias, eps)
 
 
 def is_quantized(module: Any) -> bool:

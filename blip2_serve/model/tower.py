@@ -4,15 +4,12 @@ The same sums in the same order of casts, without what a module costs per call, 
 and packed (see linear.py). No dropout, no masks: every patch is seen.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.model.linear import Linear, fuse, linear_of
-
-Norm = Callable[[torch.Tensor], torch.Tensor]
+from blip2_serve.model.linear import Linear, fuse, linear_of, norm_of
 
 
 class VisionTower:
@@ -125,12 +122,5 @@ def _by_head(states: torch.Tensor, num_heads: int) -> torch.Tensor:
     return states.view(*states.shape[:2], num_heads, -1).transpose(1, 2)
 
 
-def norm_of(module: Any) -> Norm:
-    """A LayerNorm as a plain function."""
-    shape, eps = module.normalized_shape, module.eps
-    weight, bias = module.weight.data, None if module.bias is None else module.bias.data
-    return lambda hidden: F.layer_norm(hidden, shape, weight, bias, eps)
-
-
-def _output_of(module: Any) -> tuple[Linear, Norm]:
+def _output_of(module: Any) -> tuple[Linear, Linear]:
     return linear_of(module.dense), norm_of(module.LayerNorm)

@@ -48,12 +48,17 @@ def attend(
     """Every row of n blocks looks at its block.
 
     query (n * rows, heads * head_dim); keys, values (n, heads, cells, head_dim); mask (n, 1 or heads, 1 or rows,
-    cells), bool or additive. Returns (n * rows, heads * head_dim).
+    cells), additive. Returns (n * rows, heads * head_dim).
     """
     num_blocks, num_heads, _, head_dim = keys.shape
     by_head = query.view(num_blocks, -1, num_heads, head_dim).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(by_head, keys, values, attn_mask=mask.to(query.device), scale=scale)
     return mixed.transpose(1, 2).reshape(query.shape)
+
+
+def additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where `visible` (bool) is true, else -inf: what attention would make of it anew in every layer."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
 def join(parts: list[torch.Tensor]) -> torch.Tensor:

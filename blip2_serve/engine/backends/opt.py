@@ -5,18 +5,17 @@ decoder takes one place per batch row, and ours has rows at different places who
 transformers knows work: norms before or after, projected embeddings, no biases, no final norm.
 """
 
-from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.engine.backends.base import attend, join, stack_images
+from blip2_serve.engine.backends.base import additive, attend, join, stack_images
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.sequence import Sequence
-from blip2_serve.model.linear import fuse, linear_of
+from blip2_serve.model.linear import fuse, linear_of, norm_of
 from blip2_serve.model.reference import end_ids_of
 
 
@@ -44,7 +43,7 @@ class OptBackend:
         self._positions = self._positions.to(weight.device)
         self._project_in = None if decoder.project_in is None else decoder.project_in.weight.data.to(weight.device)
         self._project_out = None if decoder.project_out is None else decoder.project_out.weight.data.to(head)
-        self._final_norm = None if decoder.final_layer_norm is None else _norm(decoder.final_layer_norm.to(head))
+        self._final_norm = None if decoder.final_layer_norm is None else norm_of(decoder.final_layer_norm.to(head))
         self._head = language_model.lm_head.weight.data
         self._layers = [_Layer(layer) for layer in decoder.layers]
         self._width: int = config.hidden_size
@@ -75,10 +74,11 @@ class OptBackend:
         positions = join([step.positions[:, None].expand(step.tokens.shape).reshape(-1) for step in steps])
         hidden = self._project(F.embedding(tokens, self._embeddings)) + F.embedding(positions, self._positions)
         sizes = [step.num_rows for step in steps]
+        masks = [additive(step.mask[:, None], hidden.dtype) for step in steps]
         for index, layer in enumerate(self._layers):
             hidden = hidden.to(self.geometry.device_of(index))
-            parts = zip(steps, layer.states(hidden).split_with_sizes(sizes), strict=True)
-            hidden = layer.finish(hidden, join([self._attend_to_block(step, index, part) for step, part in parts]))
+            parts = zip(steps, masks, layer.states(hidden).split_with_sizes(sizes), strict=True)
+            hidden = layer.finish(hidden, join([self._attend_to_block(index, *part) for part in parts]))
         hidden = hidden.to(self._head.device)
         if self._final_norm is not None:
             hidden = self._final_norm(hidden)
@@ -86,11 +86,11 @@ class OptBackend:
             hidden = F.linear(hidden, self._project_out)
         return F.linear(hidden, self._head).float().to(self.geometry.device)
 
-    def _attend_to_block(self, step: Step, layer: int, states: torch.Tensor) -> torch.Tensor:
+    def _attend_to_block(self, layer: int, step: Step, mask: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """states (rows, 3 * width): query, key and value of one span's rows; returns (rows, width)."""
         step.cache.write(layer, step.cells, states[:, self._width :])
         keys, values = step.keys_and_values(layer, 0, step.live)
-        return attend(states[:, : self._width], keys, values, step.mask[:, None], self._scale)
+        return attend(states[:, : self._width], keys, values, mask, self._scale)
 
     def _attend_causally(self, states: torch.Tensor) -> torch.Tensor:
         """states (n, tokens, 3 * width) -> (n, tokens, width).
@@ -130,9 +130,9 @@ class _Layer:
         self._inputs = fuse([attention.q_proj, attention.k_proj, attention.v_proj])
         self._output = linear_of(attention.out_proj)
         self._up, self._down = linear_of(layer.fc1), linear_of(layer.fc2)
-        self._activation = layer.activation_fn
-        self._attention_norm = _norm(layer.self_attn_layer_norm)
-        self._final_norm = _norm(layer.final_layer_norm)
+        self._activation = layer.activation_fn.forward
+        self._attention_norm = norm_of(layer.self_attn_layer_norm)
+        self._final_norm = norm_of(layer.final_layer_norm)
 
     def states(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (..., width) -> query, key and value (..., 3 * width)."""
@@ -146,9 +146,3 @@ class _Layer:
         normed = self._final_norm(hidden) if self._norms_first else hidden
         hidden = hidden + self._down(self._activation(self._up(normed)))
         return hidden if self._norms_first else self._final_norm(hidden)
-
-
-def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """`module` as a plain function: calling a Module costs as much as a small norm itself."""
-    weights: tuple[torch.Tensor | None, torch.Tensor | None] = (module.weight, module.bias)
-    return lambda hidden: F.layer_norm(hidden, module.normalized_shape, *weights, module.eps)

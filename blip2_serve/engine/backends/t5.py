@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers.activations import NewGELUActivation
 
-from blip2_serve.engine.backends.base import attend, join, stack_images
+from blip2_serve.engine.backends.base import additive, attend, join, stack_images
 from blip2_serve.engine.group import Span, Step
 from blip2_serve.engine.kv_cache import CacheGeometry
 from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES
@@ -110,7 +110,7 @@ class _DecodeSpan:
         distances = (step.lengths[:, None] - times).clamp(min=0)
         by_head = bias[:, distances].transpose(0, 1)[:, :, None]
         self._tail_mask = torch.where(step.mask[:, None, :, prefix:], by_head, -torch.inf)
-        self._prefix_mask = step.mask[:, None, :1, :prefix]
+        self._prefix_mask = additive(step.mask[:, None, :1, :prefix], bias.dtype)
 
     def attend_to_tail(self, layer: int, states: torch.Tensor) -> torch.Tensor:
         """states (rows, 3 * width): query, key and value."""
