@@ -183,8 +183,33 @@ def test_an_encoder_that_hangs_is_found_by_the_watchdog(model: Any, started: Any
     encoder.let_go(9)
 
 
+def test_stopping_waits_for_an_image_that_is_being_encoded(model: Any) -> None:
+    encoder = HeldEncoder(model)
+    engine = make_engine(model, encode_images=encoder, encoder_threads=1)
+    engine.start()
+    engine.submit(Case(0, (2, 5), OPTIONS).request(0), lambda event: None)
+    assert encoder.began.wait(PATIENCE_S)
+    threading.Timer(0.3, encoder.let_go).start()
+    engine.stop()
+    assert encoder.num_images == 1
+    assert not any(thread.is_alive() for thread in engine._encoders._threads)
+
+
+def test_stopping_leaves_an_encoder_that_hangs_behind(model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = HeldEncoder(model)
+    engine = make_engine(model, encode_images=encoder, encoder_threads=1)
+    engine.start()
+    engine.submit(Case(0, (2, 5), OPTIONS).request(0), lambda event: None)
+    assert encoder.began.wait(PATIENCE_S)
+    began = time.monotonic()
+    engine.stop(0.2)
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert "left behind" in caplog.text
+    encoder.let_go()
+
+
 def test_an_idle_encoder_is_not_taken_for_one_that_hangs(model: Any, started: Any) -> None:
-    engine = started(make_engine(model, encoder_threads=1, call_timeout_s=0.2))
+    engine = started(make_engine(model, encoder_threads=1, call_timeout_s=1.0))
     assert not isinstance(ask(engine, Case(0, (2, 5), OPTIONS), 0), Failed)
-    time.sleep(0.6)
+    time.sleep(1.6)
     assert not isinstance(ask(engine, Case(1, (2, 5), OPTIONS), 1), Failed)
