@@ -94,7 +94,7 @@ class Engine:
             if self._death is not None:
                 raise EngineDead(self._death)
             if len(self._sinks) - len(self._running) >= self._max_queue:
-                raise Busy(f"{self._max_queue} requests are waiting already", retry_after_s=1.0)
+                raise Busy(f"{self._max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
             self._sinks[request.request_id] = sink
             self._inbox.append(sequence)
         self._wake.set()
