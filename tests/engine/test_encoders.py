@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,20 +138,6 @@ def test_an_image_that_cannot_be_encoded_fails_alone(model: Any) -> None:
     assert isinstance(driver.failed(1).error, EngineFailure)
     assert driver.finished(0)
     assert driver.finished(2)
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[[Engine], Engine]]:
-    engines: list[Engine] = []
-
-    def start(engine: Engine) -> Engine:
-        engines.append(engine)
-        engine.start()
-        return engine
-
-    yield start
-    for engine in engines:
-        engine.stop()
 
 
 def ask(engine: Engine, case: Case, request_id: int = 0) -> Event:
