@@ -147,7 +147,8 @@ class Tasks:
     async def complete(self, image: ImageSource, ask: Ask, options: DecodingOptions, wanted: Wanted) -> Completions:
         """All `num_return_sequences` answers, with their tokens."""
         prepared = await self._prepare(image, ask, options)
-        return self._completions(prepared, await self._generate(self._request(prepared, options, wanted)))
+        finished = await self._generate(self._request(prepared, options, wanted))
+        return await asyncio.to_thread(self._completions, prepared, finished)
 
     async def stream(self, image: ImageSource, ask: Ask, options: DecodingOptions, wanted: Wanted) -> Growing:
         """The same as it grows; nothing is computed before its pieces are listened to."""
@@ -204,7 +205,7 @@ class Tasks:
         async with aclosing(self._events(request)) as events:
             async for event in events:
                 if isinstance(event, Finished):
-                    yield self._completions(prepared, event)
+                    yield await asyncio.to_thread(self._completions, prepared, event)
                 else:
                     text = texts[event.row].push(event.text)
                     yield Piece(event.row, text, self._transcript.token(event))
@@ -250,6 +251,7 @@ class Tasks:
         return Answer(text, prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
 
     def _completions(self, prepared: Prepared, finished: Finished) -> Completions:
+        """Takes 0.3 s for 16 answers of 256 tokens with 20 likely ones each: not on the event loop."""
         prompt = prepared.prompt
         return Completions(
             tuple(self._transcript.completed(prompt.answer_begins, each) for each in finished.completions),

@@ -16,6 +16,7 @@ import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 120
+LOG_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Server:
     url: str
     log: Path
     pid: int
+
+    def logged(self, text: str) -> str:
+        """The whole log, once `text` stands in it: the line of a request is written after its answer is sent."""
+        deadline = time.monotonic() + LOG_TIMEOUT_S
+        while text not in (log := self.log.read_text()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} is not in the log:\n{log[-4000:]}")
+            time.sleep(0.05)
+        return log
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -10,13 +11,15 @@ import pytest
 from pictures import jpeg
 
 from blip2_serve.asking import Ask
-from blip2_serve.completions import Completions, Piece, StrippedText, Wanted
+from blip2_serve.completions import Completed, Completions, Piece, StrippedText, Wanted
 from blip2_serve.config import Settings
+from blip2_serve.engine.request import Completion
 from blip2_serve.errors import DeadlineExceeded, InvalidImage
 from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks import Tasks
+from blip2_serve.transcript import Transcript
 
 PICTURE = jpeg()
 GREEDY = DecodingOptions(max_new_tokens=24, num_beams=1)
@@ -106,6 +109,21 @@ def test_likely_tokens_come_with_each_token(tasks: Tasks) -> None:
         assert len(token.likely) == 5
         assert (token.likely[0].text, token.likely[0].logprob) == (token.text, token.logprob)
         assert sum(math.exp(each.logprob) for each in token.likely) < 1.0001
+
+
+def test_the_tokens_are_told_beside_the_event_loop(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    completed = Transcript.completed
+
+    def noted(transcript: Transcript, begins: str, completion: Completion) -> Completed:
+        threads.append(threading.current_thread())
+        return completed(transcript, begins, completion)
+
+    monkeypatch.setattr(Transcript, "completed", noted)
+    complete(tasks, Ask("caption"), GREEDY, top_logprobs=2)
+    stream(tasks, Ask("caption"), GREEDY, top_logprobs=2)
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 def test_the_picture_counts_with_what_was_read(loaded: LoadedModel, tasks: Tasks) -> None:

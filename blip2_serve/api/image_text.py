@@ -9,7 +9,8 @@ from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 ID_PATTERN = "^[0-9a-fA-F]{64}$"
 
 _DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Bounded: megabytes of base64 could look like a scheme, and a search holds up every thread.
+_URL = re.compile(r"\s{0,64}[a-z][a-z0-9+.-]{0,31}://", re.IGNORECASE)
 
 
 def image_source(value: object) -> ImageSource:

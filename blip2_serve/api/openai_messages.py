@@ -96,7 +96,7 @@ def _joined(messages: list[_Message]) -> list[_Message]:
             if not message.text:
                 raise _refusal(f"messages[{index}]", "this answer is empty: leave it out, or say what was answered")
         if before is not None and before.role == message.role:
-            before.text = f"{before.text} {message.text}".strip()
+            before.text = _bounded(f"messages[{index}]", f"{before.text} {message.text}".strip())
             before.images.extend(message.images)
         else:
             joined.append(message)
@@ -119,7 +119,7 @@ def _message(place: str, message: object) -> _Message:
     texts, images = _content(f"{place}.content", message.get("content"))
     if images and role == "assistant":
         raise _refusal(f"{place}.content", "BLIP-2 draws no pictures: send this one in a user's message")
-    return _Message(role, " ".join(text for text in texts if text), images)
+    return _Message(role, _bounded(f"{place}.content", " ".join(text for text in texts if text)), images)
 
 
 def _content(place: str, content: object) -> tuple[list[str], list[str]]:
@@ -154,12 +154,17 @@ def _no_part(part: dict[str, object]) -> str:
 def _text(place: str, text: object) -> str:
     if not isinstance(text, str):
         raise _refusal(place, "this is no text: send a string")
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise _refusal(place, f"the text has more than {MAX_TEXT_CHARACTERS} characters: shorten it")
     try:
-        return whole_characters(text).strip()
+        return whole_characters(_bounded(place, text)).strip()
     except ValueError as error:
         raise _refusal(place, f"{error}") from None
+
+
+def _bounded(place: str, text: str) -> str:
+    """`text`, unless it is too long, be it one text or joined of several."""
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise _refusal(place, f"the text has more than {MAX_TEXT_CHARACTERS} characters: shorten it")
+    return text
 
 
 def _source(place: str, image_url: object) -> str:

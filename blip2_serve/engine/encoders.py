@@ -1,6 +1,7 @@
 """Threads that encode micro-batches of images while the loop decodes; without threads, the loop's own does it."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -58,10 +59,17 @@ class Encoders:
                 raise encoded
             yield encoded
 
-    def stop(self) -> None:
-        """Lets the threads end after what they do."""
+    def stop(self, timeout_s: float) -> bool:
+        """Waits until the threads have ended, each after what it does; returns whether all have.
+
+        A thread that is still in torch when the interpreter ends aborts the process.
+        """
+        until = time.monotonic() + timeout_s
         for _ in self._threads:
             self._todo.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)

@@ -94,7 +94,7 @@ class Engine:
             if self._death is not None:
                 raise EngineDead(self._death)
             if len(self._sinks) - len(self._running) >= self._max_queue:
-                raise Busy(f"{self._max_queue} requests are waiting already", retry_after_s=1.0)
+                raise Busy(f"{self._max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
             self._sinks[request.request_id] = sink
             self._inbox.append(sequence)
         self._wake.set()
@@ -111,16 +111,17 @@ class Engine:
         self._watchdog.start()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Ends the loop after the current step; whoever still waits gets EngineDead.
+        """Ends the loop after the current step, and the encoders after theirs; whoever still waits gets EngineDead.
 
-        A step that hangs is left behind after `timeout_s`: the thread is a daemon and ends with the process.
+        What hangs is left behind after `timeout_s`: the threads are daemons and end with the process.
         """
         self._die("the server is stopping")
         self._watchdog.stop()
-        self._encoders.stop()
+        until = time.monotonic() + timeout_s
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        encoders_ended = self._encoders.stop(max(0.0, until - time.monotonic()))
+        if self._thread.is_alive() or not encoders_ended:
             log.error("the engine's current step has not ended within %g s: left behind", timeout_s)
 
     @property

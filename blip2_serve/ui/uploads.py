@@ -10,6 +10,8 @@ from pathlib import Path
 
 MAX_AGE_S = 3600.0
 _PREFIX = "blip2-ui-"
+# What a file is counted as at least: a folder of millions of tiny ones is full, too.
+MIN_FILE_BYTES = 65_536
 
 
 class Uploads:
@@ -40,11 +42,11 @@ class Uploads:
     def make_room(self, needed_bytes: int = 0) -> None:
         """Delete what is older than `MAX_AGE_S`, and the oldest until `needed_bytes` fit below the limit."""
         found = sorted(self._sent(), key=lambda each: each[1].st_mtime)
-        num_bytes = sum(status.st_size for _, status in found) + needed_bytes
+        num_bytes = sum(_cost(status) for _, status in found) + needed_bytes
         for path, status in found:
             if num_bytes <= self._max_bytes and not _is_old(status):
                 break
-            num_bytes -= status.st_size
+            num_bytes -= _cost(status)
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another file lies beside it
                 path.parent.rmdir()
@@ -69,6 +71,10 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError):  # another upload has just made room
                 if path not in self._kept and path.is_file():
                     yield path, path.stat()
+
+
+def _cost(status: os.stat_result) -> int:
+    return max(status.st_size, MIN_FILE_BYTES)
 
 
 def _is_old(status: os.stat_result) -> bool:

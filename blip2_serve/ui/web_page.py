@@ -61,5 +61,8 @@ class WebPage:
 
 async def _tidy(uploads: Uploads) -> None:
     while True:
-        await asyncio.to_thread(uploads.tidy)
+        try:
+            await asyncio.to_thread(uploads.tidy)
+        except OSError as error:  # a full disk, or somebody else who tidies: may have passed the next time
+            logger.warning("The pictures of visitors were not tidied: %s", error)
         await asyncio.sleep(_TIDY_EVERY_S)

@@ -22,6 +22,11 @@ def test_inline_pictures_are_nothing_else(text: object) -> None:
         image_source(text)
 
 
+def test_a_url_is_not_looked_for_in_megabytes_of_base64() -> None:
+    with pytest.raises(InvalidImage):
+        image_source("a" * 33 + "://x")
+
+
 @pytest.mark.parametrize("text", ["http://x/a", "HTTPS://x", " ftp://x", "file:///etc/passwd"])
 def test_what_looks_like_a_url_is_one_and_is_judged_elsewhere(text: str) -> None:
     assert image_source(text) == ImageUrl(text)

@@ -52,6 +52,20 @@ def test_messages_of_a_user_in_a_row_are_one_question() -> None:
     assert (conversation.turns, conversation.text) == ([], "what is it? really")
 
 
+@pytest.mark.parametrize(
+    ("messages", "place"),
+    [
+        ([user(PICTURE)] + [user(text("x" * 30_000))] * 2, "messages[2]"),
+        ([user(PICTURE, text("x" * 30_000), text("x" * 30_000))], "messages[0].content"),
+    ],
+    ids=["messages", "parts"],
+)
+def test_what_is_joined_is_no_longer_than_one_text_may_be(messages: list[object], place: str) -> None:
+    with pytest.raises(InvalidField, match="32768 characters") as refusal:
+        read_conversation(messages)
+    assert refusal.value.param == place
+
+
 def test_an_answer_may_be_sent_back_as_openais_clients_do() -> None:
     empty = {"refusal": None, "annotations": [], "audio": None, "function_call": None, "tool_calls": None}
     conversation = read_conversation([user(PICTURE, text("what?")), said("a cat", **empty), user(text("why?"))])

@@ -1,10 +1,11 @@
 """One HTTP client for the tests that talk to the shared server."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-from serving import Server
+from serving import Server, serve
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +13,17 @@ def http(server: Server) -> Iterator[httpx.Client]:
     """A client of the server on the tiny OPT checkpoint."""
     with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def fuse(tmp_path: Path) -> Path:
+    """Once this file exists, the next decode step of `faulty` raises."""
+    return tmp_path / "fuse"
+
+
+@pytest.fixture
+def faulty(tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path) -> Iterator[Server]:
+    """The real server on the tiny OPT checkpoint with slow steps, see tests/faulty_service.py."""
+    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_MAX_ROWS": "16"}
+    with serve(tmp_path, settings, "tests.faulty_service:Blip2") as running:
+        yield running

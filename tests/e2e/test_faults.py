@@ -1,28 +1,15 @@
 """Callers that vanish and an engine that dies, against the real server."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from pictures import jpeg
-from serving import Server, serve
+from serving import Server
 
 LONG = {"max_new_tokens": "256", "min_new_tokens": "256", "num_beams": "16"}
-
-
-@pytest.fixture
-def fuse(tmp_path: Path) -> Path:
-    return tmp_path / "fuse"
-
-
-@pytest.fixture
-def faulty(tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path) -> Iterator[Server]:
-    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_MAX_ROWS": "16"}
-    with serve(tmp_path, settings, "tests.faulty_service:Blip2") as running:
-        yield running
 
 
 def caption(server: Server, seed: int, **options: str) -> httpx.Response:

@@ -221,4 +221,4 @@ def test_the_openapi_page_and_the_metrics_know_the_endpoints(demo: Server, clien
     metrics = httpx.get(f"{demo.url}/metrics").text
     assert 'endpoint="/v1/chat/completions"' in metrics
     assert "stranger" not in metrics
-    assert "POST /v1/chat/completions 200" in demo.log.read_text()
+    demo.logged("POST /v1/chat/completions 200")

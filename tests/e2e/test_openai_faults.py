@@ -2,7 +2,6 @@
 
 import base64
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,6 @@ from pictures import jpeg
 from serving import Server, serve
 
 MOST = 256  # tokens of the longest answer; each takes `faulty_service.STEP_S`
-
-
-@pytest.fixture
-def fuse(tmp_path: Path) -> Path:
-    return tmp_path / "fuse"
-
-
-@pytest.fixture
-def faulty(tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path) -> Iterator[Server]:
-    settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_MAX_ROWS": "16"}
-    with serve(tmp_path, settings, "tests.faulty_service:Blip2") as running:
-        yield running
 
 
 def body(seed: int, **options: Any) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_a_batch_ends_when_its_caller_vanishes(http: httpx.Client, server: Serve
     with pytest.raises(httpx.ReadTimeout):
         http.post("/batch", files=parts, data=options, timeout=0.5)
     assert http.post("/generate", files={"img": jpeg()}, data=options).status_code == 200
-    assert "POST /batch 499" in server.log.read_text()
+    server.logged("POST /batch 499")
 
 
 @pytest.mark.parametrize("path", ["/captions", "/choose", "/batch"])

@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -140,20 +140,6 @@ def test_an_image_that_cannot_be_encoded_fails_alone(model: Any) -> None:
     assert driver.finished(2)
 
 
-@pytest.fixture
-def started() -> Iterator[Callable[[Engine], Engine]]:
-    engines: list[Engine] = []
-
-    def start(engine: Engine) -> Engine:
-        engines.append(engine)
-        engine.start()
-        return engine
-
-    yield start
-    for engine in engines:
-        engine.stop()
-
-
 def ask(engine: Engine, case: Case, request_id: int = 0) -> Event:
     events: list[Event] = []
     answered = threading.Event()
@@ -183,8 +169,33 @@ def test_an_encoder_that_hangs_is_found_by_the_watchdog(model: Any, started: Any
     encoder.let_go(9)
 
 
+def test_stopping_waits_for_an_image_that_is_being_encoded(model: Any) -> None:
+    encoder = HeldEncoder(model)
+    engine = make_engine(model, encode_images=encoder, encoder_threads=1)
+    engine.start()
+    engine.submit(Case(0, (2, 5), OPTIONS).request(0), lambda event: None)
+    assert encoder.began.wait(PATIENCE_S)
+    threading.Timer(0.3, encoder.let_go).start()
+    engine.stop()
+    assert encoder.num_images == 1
+    assert not any(thread.is_alive() for thread in engine._encoders._threads)
+
+
+def test_stopping_leaves_an_encoder_that_hangs_behind(model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = HeldEncoder(model)
+    engine = make_engine(model, encode_images=encoder, encoder_threads=1)
+    engine.start()
+    engine.submit(Case(0, (2, 5), OPTIONS).request(0), lambda event: None)
+    assert encoder.began.wait(PATIENCE_S)
+    began = time.monotonic()
+    engine.stop(0.2)
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert "left behind" in caplog.text
+    encoder.let_go()
+
+
 def test_an_idle_encoder_is_not_taken_for_one_that_hangs(model: Any, started: Any) -> None:
-    engine = started(make_engine(model, encoder_threads=1, call_timeout_s=0.2))
+    engine = started(make_engine(model, encoder_threads=1, call_timeout_s=1.0))
     assert not isinstance(ask(engine, Case(0, (2, 5), OPTIONS), 0), Failed)
-    time.sleep(0.6)
+    time.sleep(1.6)
     assert not isinstance(ask(engine, Case(1, (2, 5), OPTIONS), 1), Failed)

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -287,20 +287,6 @@ class Caller:
         assert self._done.wait(timeout_s), "no answer"
         assert self.last is not None
         return self.last
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[[Engine], Engine]]:
-    engines: list[Engine] = []
-
-    def start(engine: Engine) -> Engine:
-        engines.append(engine)
-        engine.start()
-        return engine
-
-    yield start
-    for engine in engines:
-        engine.stop()
 
 
 def ask(engine: Engine, count: int) -> list[Caller]:

@@ -36,7 +36,7 @@ async def everything(scope: Scope, receive: Receive, send: Send) -> None:
 def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
     """The folder of uploads, with one picture in it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    made = Uploads(max_bytes=10_000)
+    made = Uploads(max_bytes=100_000)
     (made.folder / "picture.png").write_bytes(b"picture")
     yield made
     made.remove()
@@ -134,7 +134,7 @@ def test_an_upload_without_a_length_that_breaks_the_limit_is_answered_so(uploads
 
 
 def test_room_is_made_before_an_upload_is_taken(uploads: Uploads) -> None:
-    ask(uploads, "POST", "/gradio_api/upload", b"x" * 9_000)
-    assert (uploads.folder / "picture.png").exists()
     ask(uploads, "POST", "/gradio_api/upload", b"x" * 10_000)
+    assert (uploads.folder / "picture.png").exists()
+    ask(uploads, "POST", "/gradio_api/upload", b"x" * 100_000)
     assert not (uploads.folder / "picture.png").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blip2_serve.ui.uploads import MAX_AGE_S, Uploads
+from blip2_serve.ui.uploads import MAX_AGE_S, MIN_FILE_BYTES, Uploads
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def uploads() -> Iterator[Uploads]:
-    """Room for 100 bytes."""
-    made = Uploads(max_bytes=100)
+    """Room for 1 MB."""
+    made = Uploads(max_bytes=1_000_000)
     yield made
     made.remove()
 
@@ -39,12 +39,19 @@ def test_nobody_else_may_look_into_the_folder(uploads: Uploads) -> None:
 
 
 def test_the_oldest_gives_way_when_there_is_no_room(uploads: Uploads) -> None:
-    oldest, older, newest = (send(uploads, str(age), 30, age) for age in (30, 20, 10))
-    uploads.make_room(10)
+    oldest, older, newest = (send(uploads, str(age), 300_000, age) for age in (30, 20, 10))
+    uploads.make_room(100_000)
     assert [path.exists() for path in (oldest, older, newest)] == [True, True, True]
-    uploads.make_room(40)
+    uploads.make_room(400_000)
     assert [path.exists() for path in (oldest, older, newest)] == [False, True, True]
     assert not oldest.parent.exists()
+
+
+def test_tiny_files_do_not_add_up_to_millions(uploads: Uploads) -> None:
+    sent = [send(uploads, str(number), 1, 60 - number) for number in range(50)]
+    uploads.make_room()
+    most = 1_000_000 // MIN_FILE_BYTES
+    assert [path.exists() for path in sent] == [False] * (50 - most) + [True] * most
 
 
 def test_what_is_old_goes_even_where_there_is_room(uploads: Uploads) -> None:
@@ -57,12 +64,12 @@ def test_our_own_copies_stay(uploads: Uploads, tmp_path: Path) -> None:
     (tmp_path / "example.jpeg").write_bytes(b"x" * 200)
     copy = uploads.keep_copy(tmp_path / "example.jpeg")
     os.utime(copy, (0, 0))
-    uploads.make_room(1000)
+    uploads.make_room(1_000_000)
     assert copy.stat().st_size == 200
 
 
 def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(uploads: Uploads) -> None:
-    killed, living = Uploads(100), Uploads(100)
+    killed, living = Uploads(1_000_000), Uploads(1_000_000)
     for other in (killed, living):
         send(other, "private", 10)
         os.utime(other.folder, (0, 0))

@@ -1,0 +1,22 @@
+"""Engines that run in their own thread, stopped when their test is over."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from blip2_serve.engine.engine import Engine
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Engine], Engine]]:
+    """Starts an engine."""
+    engines: list[Engine] = []
+
+    def start(engine: Engine) -> Engine:
+        engines.append(engine)
+        engine.start()
+        return engine
+
+    yield start
+    for engine in engines:
+        engine.stop()
