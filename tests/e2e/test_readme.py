@@ -4,12 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from readme import README, Example, examples
-from serving import ROOT, Server, serve
+from serving import ROOT, Server
 
 from blip2_serve.config import Settings
 
@@ -18,12 +17,6 @@ STARTED_ELSEWHERE = {
     "make test\n": "this very run",
 }
 CALLS = [example for example in examples() if example.code not in STARTED_ELSEWHERE]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
-        yield running
 
 
 @pytest.mark.parametrize("example", CALLS, ids=lambda example: example.code.splitlines()[-1][:60])
