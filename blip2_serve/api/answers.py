@@ -1,8 +1,8 @@
 """What is answered in JSON: the shapes that the OpenAPI page shows."""
 
-from typing import Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import JSONResponse
 
 from blip2_serve.captions import ScoredCaption
@@ -54,10 +54,14 @@ class Error(BaseModel):
     error: ErrorDetails
 
 
+# BentoML's client knows a union by its first member, and drops what that has not.
+_Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
+
+
 class BatchAnswer(BaseModel):
     """Answer of /batch, in the order of the pictures."""
 
-    results: list[Answered | Error]
+    results: list[_Result]
 
     @classmethod
     def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":

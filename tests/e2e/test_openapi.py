@@ -1,12 +1,14 @@
 """The OpenAPI document: the one in docs/ is what the server answers, it has every route, and its examples work."""
 
 import json
+import re
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
+from readme import REFERENCE
 from serving import ROOT, Server
 
 from blip2_serve.api.openai_app import PATHS
@@ -76,6 +78,17 @@ def test_it_has_every_route(http: httpx.Client) -> None:
     assert endpoints == set(OURS)
     assert set(SPEC["paths"]) == {*endpoints, *(f"/v1{path}" for path in PATHS), "/v1/models/{model}", *INFRASTRUCTURE}
     assert all(http.get(path).status_code == 200 for path in INFRASTRUCTURE)
+
+
+@pytest.mark.parametrize("path", [*OURS, CHAT])
+def test_the_reference_has_every_field(path: str) -> None:
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", REFERENCE.read_text(), re.DOTALL | re.MULTILINE))
+    schema = SPEC["paths"][path]["post"]["requestBody"]["content"][JSON]["schema"]
+    if "$ref" in schema:
+        schema = SPEC["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    shared = "" if path == CHAT else sections["Bodies"] + (sections["Decoding"] if path != "/choose" else "")
+    said = sections[f"POST {path}"] + shared
+    assert [name for name in schema["properties"] if f"`{name}`" not in said] == []
 
 
 def test_every_kind_of_body_has_an_example() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from blip2_serve.api.answers import Error
+from blip2_serve.api.answers import Answered, Error
 from blip2_serve.api.openai_responses import ChatCompletionChunk
 from blip2_serve.errors import Blip2Error, RequestError, StartupError
 
@@ -25,6 +25,10 @@ _ERRORS_OF = {
     "/v1/models": (),
     "/v1/models/{model}": (404,),
 }
+
+
+def _one_of(*models: str) -> dict[str, Any]:
+    return {"anyOf": [{"$ref": _REF.format(model=model)} for model in models]}
 
 
 def _header(description: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
@@ -56,7 +60,6 @@ _HEADERS = {
     "/v1/chat/completions": {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)},
 }
 # Before OpenAPI 3.2 the schema of a stream is that of each event.
-_SAID = {"anyOf": [{"$ref": _REF.format(model=name)} for name in ("ChatCompletionChunk", "Error")]}
 _EVENT = {
     "type": "object",
     "description": "an event of the stream; the last is [DONE], or an error",
@@ -64,7 +67,10 @@ _EVENT = {
     "properties": {
         "data": {
             "type": "string",
-            "anyOf": [{"const": "[DONE]"}, {"contentMediaType": "application/json", "contentSchema": _SAID}],
+            "anyOf": [
+                {"const": "[DONE]"},
+                {"contentMediaType": "application/json", "contentSchema": _one_of("ChatCompletionChunk", "Error")},
+            ],
         }
     },
 }
@@ -74,7 +80,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; where the queue is full", _CO
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
     """`spec` with the answers and errors of every endpoint as they are; changes it in place."""
     schemas = spec["components"]["schemas"]
-    for model in (Error, ChatCompletionChunk):
+    for model in (Answered, Error, ChatCompletionChunk):
         _share(model, schemas)
     spec["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = _EVENT
     for path, item in spec["paths"].items():
@@ -84,6 +90,7 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
             if path in _HEADERS:
                 answer["headers"] = _HEADERS[path]
             operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
+    schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
     return spec
 
 
