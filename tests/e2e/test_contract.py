@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from pictures import jpeg
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
 )
 from serving import Server
 
@@ -31,6 +33,8 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
     response_headers_conformance,
+    unsupported_method,
+    allow_header_conformance,
 ]
 PICTURES = [jpeg(8, 8, seed) for seed in range(3)]
 NUM_EXAMPLES = os.environ.get("CONTRACT_EXAMPLES")
