@@ -3,6 +3,7 @@
 from typing import Any
 
 from blip2_serve.api.fields import MAX_TEXT_CHARACTERS, MAX_TURNS
+from blip2_serve.api.openai_messages import EMPTY_IN_ANSWERS
 from blip2_serve.api.openai_request import NEUTRAL, NOTES, ChatRequest
 
 Schema = dict[str, Any]
@@ -20,10 +21,16 @@ _IMAGE_URL = _object(["url"], url=_URL, detail=_DETAIL)
 _PICTURE_PART = _object(["type", "image_url"], type={"const": "image_url"}, image_url=_IMAGE_URL)
 _QUESTION: Schema = {"anyOf": [_TEXT, {"type": "array", "items": {"anyOf": [_TEXT_PART, _PICTURE_PART]}}]}
 _ANSWER: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT_PART}]}
+_NOTHING: Schema = {"enum": [None, []], "description": "changes nothing"}
 _MESSAGES: Schema = {
     "anyOf": [
         _object(["role", "content"], role={"const": "user"}, content=_QUESTION),
-        _object(["role", "content"], role={"const": "assistant"}, content=_ANSWER),
+        _object(
+            ["role", "content"],
+            role={"const": "assistant"},
+            content=_ANSWER,
+            **dict.fromkeys(EMPTY_IN_ANSWERS, _NOTHING),
+        ),
     ]
 }
 
