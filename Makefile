@@ -9,7 +9,7 @@ BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve lint test test-slow bento image
+.PHONY: help install demo serve lint test test-slow openapi bento image
 .PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
 .PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
@@ -43,6 +43,10 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
+
+# Writes docs/openapi.json; a test compares it with what the server answers.
+openapi: install
+	$(BIN)/python -m scripts.write_openapi
 
 bento: install
 	$(BIN)/bentoml build

@@ -1,8 +1,8 @@
 """What is answered in JSON: the shapes that the OpenAPI page shows."""
 
-from typing import Any, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import JSONResponse
 
 from blip2_serve.captions import ScoredCaption
@@ -35,16 +35,33 @@ class Answered(BaseModel):
     finish_reason: FinishReason
 
 
-class NotAnswered(BaseModel):
-    """What was wrong with one picture of /batch; as the answer of an endpoint that takes one picture says it."""
+class ErrorDetails(BaseModel):
+    """What went wrong."""
 
-    error: dict[str, str | None]
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(description="what went wrong and what to do next")
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None = Field(description="the field at fault")
+    code: str = Field(description="stable, for programs")
+
+
+class Error(BaseModel):
+    """Every error; in /batch, also what was wrong with one of the pictures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: ErrorDetails
+
+
+# BentoML's client knows a union by its first member, and drops what that has not.
+_Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
 
 
 class BatchAnswer(BaseModel):
     """Answer of /batch, in the order of the pictures."""
 
-    results: list[Answered | NotAnswered]
+    results: list[_Result]
 
     @classmethod
     def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
@@ -57,10 +74,9 @@ def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
     return cast(ShapeT, JSONResponse(answer.model_dump(mode="json"), headers=headers))
 
 
-def _entry(result: Answer | Blip2Error) -> Answered | NotAnswered:
+def _entry(result: Answer | Blip2Error) -> Answered | Error:
     if isinstance(result, Blip2Error):
-        error: dict[str, Any] = result.to_dict()["error"]
-        return NotAnswered(error=error)
+        return Error.model_validate(result.to_dict())
     return Answered(
         text=result.text,
         image_id=result.image_id,

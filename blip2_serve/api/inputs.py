@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 from starlette.requests import Request
 
-from blip2_serve.api.batch_fields import BatchFields
+from blip2_serve.api.batch_fields import MAX_PICTURES, BatchFields
 from blip2_serve.api.body import read_body
 from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields, Fields, ImageFields, validate_fields
 from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
@@ -90,4 +90,6 @@ class BatchInput(BatchFields, _Input):
     """Body of /batch."""
 
     fields = BatchFields
-    imgs: list[Image.Image] = Field(description=BatchFields.model_fields["imgs"].description)  # type: ignore[assignment]
+    imgs: list[Image.Image] = Field(  # type: ignore[assignment]
+        min_length=1, max_length=MAX_PICTURES, description=BatchFields.model_fields["imgs"].description
+    )

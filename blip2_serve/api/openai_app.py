@@ -11,8 +11,9 @@ from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import error_response, public_error, unexpected_error
 from blip2_serve.api.openai_images import image_of
 from blip2_serve.api.openai_messages import read_conversation
-from blip2_serve.api.openai_request import EXAMPLE, ChatRequest, validate_request
+from blip2_serve.api.openai_request import EXAMPLE, validate_request
 from blip2_serve.api.openai_responses import ChatCompletion, Model, ModelList, now
+from blip2_serve.api.openai_schema import body_schema
 from blip2_serve.api.openai_stream import Chunks, EventStream
 from blip2_serve.asking import Ask
 from blip2_serve.completions import Completions, Growing, Piece, Wanted
@@ -23,9 +24,6 @@ from blip2_serve.tasks import Tasks
 
 ALIAS = "blip2"
 PATHS = frozenset({"/chat/completions", "/models"})
-_QUESTION = {"type": "text", "text": "what color is the background?"}
-_PICTURE = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,..."}}
-_EXAMPLE = {"model": ALIAS, "messages": [{"role": "user", "content": [_QUESTION, _PICTURE]}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +72,16 @@ def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
     """The application; `get_tasks` is asked at every request, because it is made before the model is loaded."""
     app = FastAPI(openapi_url=None)
     endpoints = _Endpoints(get_tasks)
-    app.add_api_route("/models", endpoints.list_models, methods=["GET"], tags=["OpenAI"])
-    app.add_api_route("/models/{model:path}", endpoints.get_model, methods=["GET"], tags=["OpenAI"])
+    for path, endpoint in (("/models", endpoints.list_models), ("/models/{model:path}", endpoints.get_model)):
+        app.add_api_route(path, endpoint, methods=["GET"], tags=["OpenAI"], operation_id=endpoint.__name__)
     app.add_api_route(
         "/chat/completions",
         endpoints.chat_completions,
         methods=["POST"],
         tags=["OpenAI"],
+        operation_id="chat_completions",
         responses={200: {"model": ChatCompletion, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": _body_description()}}},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": body_schema()}}}},
     )
     app.add_exception_handler(Blip2Error, _answer_error)
     app.add_exception_handler(Exception, _answer_bug)
@@ -143,14 +142,3 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_bug(request: Request, error: Exception) -> Response:
     return error_response(unexpected_error())  # Starlette raises it again, and `ErrorShape` logs it
-
-
-def _body_description() -> dict[str, object]:
-    """The schema of the body with nothing to look up elsewhere: FastAPI collects only the models it parses itself."""
-    schema = ChatRequest.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    for field in schema["properties"].values():
-        for option in field.get("anyOf", ()):
-            if "$ref" in option:
-                option.update(definitions[option.pop("$ref").rsplit("/", 1)[-1]])
-    return {"schema": schema, "example": _EXAMPLE}

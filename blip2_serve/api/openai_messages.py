@@ -24,7 +24,7 @@ _PARTS = {
     "refusal": "BLIP-2 refuses nothing: leave this part out",
 }
 # OpenAI's clients send answers back as they got them, with all that OpenAI's own models may have said.
-_EMPTY_IN_ANSWERS = ("annotations", "audio", "function_call", "reasoning_content", "refusal", "tool_calls")
+EMPTY_IN_ANSWERS = ("annotations", "audio", "function_call", "reasoning_content", "refusal", "tool_calls")
 _DETAILS = ("auto", "low")
 
 
@@ -111,7 +111,7 @@ def _message(place: str, message: object) -> _Message:
         reason = _ROLES.get(role) if isinstance(role, str) else None
         raise _refusal(f"{place}.role", reason or "a role is user or assistant")
     for name, value in message.items():
-        if name in ("role", "content") or value is None or (name in _EMPTY_IN_ANSWERS and value == []):
+        if name in ("role", "content") or value is None or (name in EMPTY_IN_ANSWERS and value == []):
             continue
         raise _refusal(
             f"{place}.{name[:64]}", "a message has a role and a content, of text and a picture, and nothing else"

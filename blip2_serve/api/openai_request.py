@@ -4,9 +4,9 @@
 says so, because clients send it unasked.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from blip2_serve.api.fields import AnswerFields, validate_fields, whole_characters
 from blip2_serve.asking import TaskName
@@ -18,9 +18,11 @@ from blip2_serve.prompts import Family
 EXAMPLE = '{"model": "blip2", "messages": [{"role": "user", "content": [...]}]}'
 _MAX_STOP_CHARACTERS = 256
 _MAX_STOPS = 4
+_STOP_TEXT = {"type": "string", "minLength": 1, "maxLength": _MAX_STOP_CHARACTERS}
+_STOP = {"anyOf": [_STOP_TEXT, {"type": "array", "items": _STOP_TEXT, "maxItems": _MAX_STOPS}]}
 
 # Values that ask for nothing, by field; any other value is refused with the reason.
-_NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
+NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
     "audio": ((), "BLIP-2 writes text"),
     "frequency_penalty": ((0,), "use repetition_penalty"),
     "function_call": (("none", "auto"), "BLIP-2 calls no functions"),
@@ -40,7 +42,7 @@ _NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
     "web_search_options": ((), "BLIP-2 searches nothing"),
 }
 # Notes of the caller to OpenAI about itself; they ask for nothing whatever they are.
-_NOTES = ("metadata", "prompt_cache_key", "safety_identifier", "user")
+NOTES = ("metadata", "prompt_cache_key", "safety_identifier", "user")
 
 
 class StreamOptions(BaseModel):
@@ -78,7 +80,7 @@ class ChatRequest(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1, description="share of probability to draw from; read only when drawing")
     top_k: int = Field(0, ge=0, le=1_000_000, description="number of tokens to draw from, 0 for all")
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed draws the same text")
-    stop: list[str] = Field(
+    stop: Annotated[list[str], WithJsonSchema(_STOP)] = Field(
         [], max_length=_MAX_STOPS, description="a text, or up to 4, that end the answer before them"
     )
     logprobs: bool = Field(False, description="tell the log-probability of each token")
@@ -143,11 +145,11 @@ def validate_request(values: dict[str, object]) -> ChatRequest:
 
 
 def _asks_for_nothing(name: str, value: object) -> bool:
-    if name in _NOTES:
+    if name in NOTES:
         return True
-    if name not in _NEUTRAL:
+    if name not in NEUTRAL:
         return False
-    values, reason = _NEUTRAL[name]
+    values, reason = NEUTRAL[name]
     # True == 1 in Python, and no JSON number is a truth value.
     if not any(value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in values):
         raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", param=name)

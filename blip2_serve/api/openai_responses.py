@@ -4,10 +4,16 @@ import time
 import uuid
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from blip2_serve.completions import ChosenToken, Completed, Completions, Token
 from blip2_serve.options import FinishReason
+
+
+class _Whole(BaseModel):
+    """What is answered as a whole has all its fields, defaults among them; a chunk has those that say something."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
 
 class Usage(BaseModel):
@@ -60,7 +66,7 @@ class Logprobs(BaseModel):
         return cls(content=[ChosenLogprob.of(token) for token in tokens])
 
 
-class Message(BaseModel):
+class Message(_Whole):
     """What BLIP-2 says; can be sent back as it is."""
 
     role: Literal["assistant"] = "assistant"
@@ -68,7 +74,7 @@ class Message(BaseModel):
     refusal: None = None
 
 
-class ChatChoice(BaseModel):
+class ChatChoice(_Whole):
     """One answer."""
 
     index: int
@@ -112,7 +118,7 @@ def now() -> int:
     return int(time.time())
 
 
-class ChatCompletion(BaseModel):
+class ChatCompletion(_Whole):
     """The answers to a request."""
 
     id: str = Field(default_factory=_new_id)
@@ -140,7 +146,7 @@ class ChatCompletionChunk(BaseModel):
     usage: Usage | None = None
 
 
-class Model(BaseModel):
+class Model(_Whole):
     """A model that can be asked."""
 
     id: str
@@ -149,7 +155,7 @@ class Model(BaseModel):
     owned_by: Literal["blip2-serve"] = "blip2-serve"
 
 
-class ModelList(BaseModel):
+class ModelList(_Whole):
     """All of them: the one."""
 
     object: Literal["list"] = "list"

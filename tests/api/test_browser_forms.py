@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from blip2_serve.api.body import read_body
-from blip2_serve.api.openapi import describe_bodies
+from blip2_serve.api.spec.bodies import describe_bodies
 from blip2_serve.errors import InvalidField
 from blip2_serve.images import Upload
 
@@ -48,9 +48,10 @@ def test_other_files_in_text_fields_are_refused_by_name(part: tuple[str, bytes, 
 
 
 def test_the_page_prefills_nothing_and_sends_only_lists_as_json() -> None:
-    fields = {"txt": {"type": "string", "default": None}, "context": {"type": "array", "default": None}}
-    encoding = {name: {"contentType": "application/json"} for name in fields}
-    body = {"schema": {"properties": fields}, "encoding": encoding}
-    describe_bodies({"paths": {"/chat": {"post": {"requestBody": {"content": {"multipart/form-data": body}}}}}})
+    fields = {"txt": {"type": "string", "default": None}, "context": {"type": "array", "items": {}, "default": None}}
+    form = {"title": "ChatInput", "properties": fields}
+    item = {"post": {"requestBody": {"content": {"multipart/form-data": {"schema": form}}}}}
+    described = describe_bodies({"paths": {"/chat": item}, "components": {"schemas": {"ChatInput": form}}})
+    body = described["paths"]["/chat"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert body["encoding"] == {"context": {"contentType": "application/json"}}
-    assert fields == {"txt": {"type": "string"}, "context": {"type": "array"}}
+    assert body["schema"]["properties"] == {"txt": {"type": "string"}, "context": {"type": "array", "items": {}}}

@@ -1,4 +1,4 @@
-"""One HTTP client for the tests that talk to the shared server."""
+"""The demo checkpoint's server, and one HTTP client for the tests that talk to the shared tiny one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 from serving import Server, serve
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The real server on the demo checkpoint, with every other setting as in all tests (see tests/serving.py)."""
+    with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,12 @@ import openai
 import pytest
 from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from openai.types.chat import ChatCompletionChunk
-from serving import Server, serve
+from serving import Server
 
 SOURCE = f"data:image/jpeg;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"
 IMAGE = {"type": "image_url", "image_url": {"url": SOURCE}}
 # At this temperature the demo checkpoint, which is sure of itself, says many things.
 WILD = {"temperature": 2.0, "seed": 3, "max_tokens": 12}
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,14 @@
-"""Every command of the README is run against the demo checkpoint and prints what the README says."""
+"""Every command of README.md and docs/api.md is run against the demo checkpoint and prints what is said there."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from readme import README, Example, examples
-from serving import ROOT, Server, serve
+from readme import README, REFERENCE, Example, examples
+from serving import ROOT, Server
 
 from blip2_serve.config import Settings
 
@@ -17,17 +16,11 @@ STARTED_ELSEWHERE = {
     "make demo\n": "tests/e2e/test_make_demo.py",
     "make test\n": "this very run",
 }
-CALLS = [example for example in examples() if example.code not in STARTED_ELSEWHERE]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
-        yield running
+CALLS = [example for example in examples() + examples(REFERENCE) if example.code not in STARTED_ELSEWHERE]
 
 
 @pytest.mark.parametrize("example", CALLS, ids=lambda example: example.code.splitlines()[-1][:60])
-def test_the_example_prints_what_the_readme_says(example: Example, demo: Server) -> None:
+def test_the_example_prints_what_is_said_there(example: Example, demo: Server) -> None:
     printed = run(example, demo).strip()
     assert printed
     if example.prints is not None:
@@ -51,11 +44,12 @@ def test_the_two_commands_lead() -> None:
     assert "make test\n" in commands
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text())
+@pytest.mark.parametrize("document", [README, REFERENCE], ids=lambda document: document.name)
+def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text())
     assert targets
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert (document.parent / target).exists(), target
 
 
 def test_every_setting_is_in_the_readme() -> None:

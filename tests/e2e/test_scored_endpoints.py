@@ -214,6 +214,14 @@ def test_bentomls_client_sends_lists(client: bentoml.SyncHTTPClient, http: httpx
     assert [result["image_id"] for result in answered["results"]] == [hashlib.sha256(jpeg()).hexdigest()] * 2
 
 
+def test_bentomls_client_is_told_which_picture_is_none(client: bentoml.SyncHTTPClient, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    answered, refused = client.batch(imgs=[tmp_path / "a.jpg", tmp_path / "b.jpg"], **SHORT)["results"]
+    assert set(answered) == {"text", "image_id", "new_tokens", "finish_reason"}
+    assert refused["error"]["code"] == "unsupported_image"
+
+
 def test_the_openapi_page_shows_what_is_answered(http: httpx.Client) -> None:
     spec = http.get("/docs.json").json()
     shapes = spec["components"]["schemas"]

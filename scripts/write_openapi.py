@@ -1,0 +1,19 @@
+"""Writes docs/openapi.json: what /docs.json answers, without a server."""
+
+import json
+from pathlib import Path
+
+from blip2_serve.api.spec.document import described
+from service import Blip2
+
+OPENAPI = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+
+
+def main() -> None:
+    """Write it; the file is as stable as the routes and fields are."""
+    spec = json.loads(json.dumps(Blip2.openapi_spec.asdict()))  # type: ignore[attr-defined]
+    OPENAPI.write_text(json.dumps(described(spec), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

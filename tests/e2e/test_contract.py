@@ -1,0 +1,88 @@
+"""schemathesis against the real server: whatever is sent, every answer is as docs/openapi.json declares it.
+
+`CONTRACT_EXAMPLES=500 pytest tests/e2e/test_contract.py --hypothesis-seed=1` asks for more, and at random.
+"""
+
+import base64
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from hypothesis import strategies as st
+from pictures import jpeg
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from serving import Server
+
+from scripts.write_openapi import OPENAPI
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+    unsupported_method,
+    allow_header_conformance,
+]
+PICTURES = [jpeg(8, 8, seed) for seed in range(3)]
+NUM_EXAMPLES = os.environ.get("CONTRACT_EXAMPLES")
+
+Cases = st.SearchStrategy[schemathesis.Case]
+
+contract = schemathesis.openapi.from_path(OPENAPI)
+
+
+@contract.hook
+def before_generate_case(context: schemathesis.HookContext, strategy: Cases) -> Cases:
+    """Half of the requests as they come, and half such that many reach the model."""
+    return strategy | strategy.flatmap(sensible)
+
+
+@st.composite
+def sensible(draw: st.DrawFn, case: schemathesis.Case) -> schemathesis.Case:
+    """`case` with a real picture, few options that could contradict each other, and a model that is there."""
+    body = case.body
+    if isinstance(body, dict):
+        others = sorted(body.keys() - {"img", "img_id", "imgs", "model", "messages"})
+        kept = draw(st.sets(st.sampled_from(others), max_size=3)) if others else set()
+        case.body = {**{name: body[name] for name in kept}, **draw(shown(case))}
+    return case
+
+
+@st.composite
+def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
+    """The fields of `case` that show a picture, as its kind of body has them."""
+    picture: bytes | str = draw(st.sampled_from(PICTURES))
+    if case.media_type != "multipart/form-data":
+        picture = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+    if case.path == "/batch":
+        return {"imgs": [picture] * draw(st.integers(1, 3))}
+    if case.path != "/v1/chat/completions":
+        return {"img": picture}
+    texts = draw(st.lists(st.text(max_size=20), max_size=2))
+    parts = [{"type": "image_url", "image_url": {"url": picture}}, *({"type": "text", "text": text} for text in texts)]
+    return {"model": "blip2", "messages": [{"role": "user", "content": parts}]}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        yield session
+
+
+@contract.parametrize()
+@hypothesis.settings(max_examples=int(NUM_EXAMPLES or 15), derandomize=NUM_EXAMPLES is None, deadline=None)
+def test_every_answer_is_as_declared(case: schemathesis.Case, server: Server, session: requests.Session) -> None:
+    case.call_and_validate(base_url=server.url, session=session, checks=CHECKS)

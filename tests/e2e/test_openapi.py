@@ -1,0 +1,114 @@
+"""The OpenAPI document: the one in docs/ is what the server answers, it has every route, and its examples work."""
+
+import json
+import re
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from readme import REFERENCE
+from serving import ROOT, Server
+
+from blip2_serve.api.openai_app import PATHS
+from blip2_serve.api.spec.infrastructure import INFRASTRUCTURE
+from scripts.write_openapi import OPENAPI
+
+SPEC = json.loads(OPENAPI.read_text())
+MULTIPART, FORM, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
+OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch")
+CHAT = "/v1/chat/completions"
+# The picture in JSON is the file made smaller: another file.
+NOT_THE_SAME = {"id", "created", "image_id"}
+
+
+def examples() -> list[tuple[str, str, dict[str, Any]]]:
+    """Path, kind and value of every example of a body."""
+    bodies = [
+        (path, kind, body)
+        for path, item in SPEC["paths"].items()
+        for kind, body in item.get("post", {}).get("requestBody", {}).get("content", {}).items()
+    ]
+    named = [(path, kind, body.get("examples", {"": {"value": body.get("example")}})) for path, kind, body in bodies]
+    return [(path, kind, each["value"]) for path, kind, values in named for each in values.values()]
+
+
+def post(url: str, kind: str, body: dict[str, Any]) -> httpx.Response:
+    """`body` as `kind`. In a form lists are JSON, but those of pictures, which are repeated."""
+    if kind == JSON:
+        return httpx.post(url, json=body, timeout=60)
+    pictures = {name: body[name] for name in ("img", "imgs") if name in body}
+    fields = {name: json.dumps(body[name]) if isinstance(body[name], list) else body[name] for name in body}
+    if kind == FORM:
+        return httpx.post(url, data={**fields, **pictures}, timeout=60)
+    with ExitStack() as opened:
+        names = [(name, each) for name, value in pictures.items() for each in ([value] if name == "img" else value)]
+        files = [(name, opened.enter_context((ROOT / each).open("rb"))) for name, each in names]
+        texts = {name: text for name, text in fields.items() if name not in pictures}
+        return httpx.post(url, data=texts, files=files, timeout=60)
+
+
+def near(shown: Any) -> Any:
+    """What equals `shown` but for small differences of numbers, and for what no two answers share."""
+    if isinstance(shown, dict):
+        return {name: near(value) for name, value in shown.items() if name not in NOT_THE_SAME}
+    if isinstance(shown, list):
+        return [near(each) for each in shown]
+    return pytest.approx(shown, abs=0.1) if isinstance(shown, float) else shown
+
+
+def said(answer: Any) -> Any:
+    """`answer` without what no two answers share."""
+    if isinstance(answer, dict):
+        return {name: said(value) for name, value in answer.items() if name not in NOT_THE_SAME}
+    return [said(each) for each in answer] if isinstance(answer, list) else answer
+
+
+def test_the_file_is_what_the_server_answers(http: httpx.Client) -> None:
+    assert http.get("/docs.json").json() == SPEC, "docs/openapi.json is not what /docs.json answers: run make openapi"
+
+
+def test_it_is_valid_openapi() -> None:
+    schemathesis.openapi.from_path(OPENAPI).validate()
+
+
+def test_it_has_every_route(http: httpx.Client) -> None:
+    endpoints = {route["route"] for route in http.get("/schema.json").json()["routes"]}
+    assert endpoints == set(OURS)
+    assert set(SPEC["paths"]) == {*endpoints, *(f"/v1{path}" for path in PATHS), "/v1/models/{model}", *INFRASTRUCTURE}
+    assert all(http.get(path).status_code == 200 for path in INFRASTRUCTURE)
+
+
+@pytest.mark.parametrize("path", [*OURS, CHAT])
+def test_the_reference_has_every_field(path: str) -> None:
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", REFERENCE.read_text(), re.DOTALL | re.MULTILINE))
+    schema = SPEC["paths"][path]["post"]["requestBody"]["content"][JSON]["schema"]
+    if "$ref" in schema:
+        schema = SPEC["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    shared = "" if path == CHAT else sections["Bodies"] + (sections["Decoding"] if path != "/choose" else "")
+    said = sections[f"POST {path}"] + shared
+    assert [name for name in schema["properties"] if f"`{name}`" not in said] == []
+
+
+def test_every_kind_of_body_has_an_example() -> None:
+    assert {(path, kind) for path, kind, value in examples() if value} == {
+        (CHAT, JSON),
+        *((path, kind) for path in OURS for kind in (MULTIPART, FORM, JSON)),
+    }
+
+
+@pytest.mark.parametrize(("path", "kind", "body"), examples())
+def test_an_example_is_answered_as_shown(path: str, kind: str, body: dict[str, Any], demo: Server) -> None:
+    reply = post(f"{demo.url}{path}", kind, body)
+    assert reply.status_code == 200, reply.text
+    answered = reply.headers["content-type"].split(";")[0]
+    shown = SPEC["paths"][path]["post"]["responses"]["200"]["content"][answered]
+    match answered:
+        case "text/plain":
+            assert reply.text == shown["example"]
+        case "application/json":
+            assert said(reply.json()) == near(shown["example"])
+        case _:
+            chunks = [json.loads(line[6:]) for line in reply.text.split("\n\n") if line.startswith("data: {")]
+            assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "blue"
