@@ -24,6 +24,8 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self._decoder = tokenizer.backend_tokenizer.decoder
         self._is_byte_level = isinstance(self._decoder, decoders.ByteLevel)
+        # What was added to a vocabulary, special or not, is kept as it is written, spaces and all.
+        self._literal_ids = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
         self._seen: dict[int, TokenText] = {}
 
     def __getitem__(self, token_id: int) -> TokenText:
@@ -34,7 +36,7 @@ class Vocabulary:
 
     def _look_up(self, token_id: int) -> TokenText:
         token: str = self._tokenizer.convert_ids_to_tokens(token_id) or ""
-        if token and token_id not in self._tokenizer.all_special_ids:
+        if token and token_id not in self._literal_ids:
             if self._is_byte_level:
                 data = bytes(_BYTE_OF[character] for character in token)
                 return TokenText(data.decode("utf-8", "replace"), data)

@@ -31,3 +31,13 @@ def test_tokens_of_a_sentencepiece_keep_their_space(token_id: int, text: str) ->
     pieces.decoder = decoders.Metaspace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="</s>")
     assert Vocabulary(tokenizer)[token_id] == TokenText(text, text.encode())
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-t5"])
+def test_added_tokens_are_spelled_as_they_were_added(name: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints" / name)
+    tokenizer.add_tokens(["<a new word>", "ä ö"])
+    vocabulary = Vocabulary(tokenizer)
+    for token in ("<a new word>", "ä ö"):
+        known = vocabulary[tokenizer.convert_tokens_to_ids(token)]
+        assert (known.text, known.data) == (token, token.encode())
