@@ -38,7 +38,9 @@ class Vocabulary:
         token: str = self._tokenizer.convert_ids_to_tokens(token_id) or ""
         if token and token_id not in self._literal_ids:
             if self._is_byte_level:
-                data = bytes(_BYTE_OF[character] for character in token)
+                # As tokenizers' decoder does: what is not spelled in its alphabet is taken as it is.
+                is_spelled = all(character in _BYTE_OF for character in token)
+                data = bytes(_BYTE_OF[character] for character in token) if is_spelled else token.encode()
                 return TokenText(data.decode("utf-8", "replace"), data)
             # After another token, because a text's first loses its space.
             token = self._decoder.decode(["a", token])[1:]

@@ -41,3 +41,11 @@ def test_added_tokens_are_spelled_as_they_were_added(name: str) -> None:
     for token in ("<a new word>", "ä ö"):
         known = vocabulary[tokenizer.convert_tokens_to_ids(token)]
         assert (known.text, known.data) == (token, token.encode())
+
+
+def test_a_token_outside_the_byte_alphabet_is_what_the_tokenizer_decodes() -> None:
+    pieces = Tokenizer(models.BPE({"<a filler>": 0, "Ġa": 1}, []))
+    pieces.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces)
+    for token_id in (0, 1):
+        assert Vocabulary(tokenizer)[token_id].text == tokenizer.decode([token_id])
