@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # The other half is left to activations, pictures and whoever else lives on the machine.
 _SHARE_FOR_ROWS = 0.5
-# A CPU gains little from more images at a time, and decoding rows would wait longer for them.
+# A CPU gains little from more images at a time, and the first of them would wait for the last.
 _IMAGES_PER_STEP = {"cpu": 8}
 _IMAGES_PER_STEP_ON_GPU = 16
 # On a GPU the kernels of two threads would only take turns; a CPU has a core for each.

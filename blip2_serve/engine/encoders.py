@@ -17,8 +17,8 @@ Encode = Callable[[list[ImageInput]], Encoded]
 class Encoders:
     """Hands each micro-batch to one of `num_threads` threads; `on_done` is called there when one is finished.
 
-    All methods belong to the loop's thread, which encodes by itself where there are no threads. The threads are
-    daemons: one that hangs in the model does not keep the process from ending.
+    All methods but `stop` belong to the loop's thread, which encodes by itself where there are no threads. The threads
+    are daemons: one that hangs in the model does not keep the process from ending.
     """
 
     def __init__(self, encode: Encode, num_threads: int, on_done: Callable[[], None]) -> None:
