@@ -2,8 +2,9 @@
 
 import json
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from blip2_serve.api.held_body import Headers, HeldBody
 from blip2_serve.api.spec.document import described
 
 
@@ -16,29 +17,9 @@ class DescribedApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything else through untouched."""
         if scope["type"] == "http" and scope["path"].endswith("/docs.json"):
-            send = _Rewriting(send).send
+            send = HeldBody(send, _rewrite).send
         await self._app(scope, receive, send)
 
 
-class _Rewriting:
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message = {}
-        self._body = bytearray()
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        self._body += message.get("body", b"")
-        if not message.get("more_body", False):
-            await self._release()
-
-    async def _release(self) -> None:
-        body = bytes(self._body)
-        if self._start["status"] == 200:
-            body = json.dumps(described(json.loads(body))).encode()
-        headers = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
-        headers.append((b"content-length", str(len(body)).encode()))
-        await self._send({**self._start, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+def _rewrite(status: int, body: bytes) -> tuple[bytes, Headers]:
+    return (json.dumps(described(json.loads(body))).encode() if status == 200 else body), []

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blip2_serve.api.held_body import Headers, HeldBody
 from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, RequestError
 from blip2_serve.ui.uploads import Uploads
 
@@ -70,7 +71,7 @@ class Door:
             await self._app(scope, receive, _with_headers(send, _NOTHING))
             return
         plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        await self._app({**scope, "headers": plain}, receive, _HashedScripts(send).send)
+        await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
 
     async def _checked_call(self, receive: Receive) -> bytes:
         """The body of a call that names no file but uploaded ones; gradio would fetch or copy any other."""
@@ -167,7 +168,7 @@ def _policy(script_hashes: str) -> str:
 _NOTHING = "default-src 'none'; sandbox"
 
 
-def _headers(policy: str) -> list[tuple[bytes, bytes]]:
+def _headers(policy: str) -> Headers:
     return [
         (b"content-security-policy", policy.encode()),
         (b"referrer-policy", b"no-referrer"),
@@ -184,26 +185,8 @@ def _with_headers(send: Send, policy: str) -> Send:
     return sending
 
 
-class _HashedScripts:
-    """Holds the page back until it is whole: the policy names the scripts in it, which differ by its address."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message = {}
-        self._body = bytearray()
-
-    async def send(self, message: Message) -> None:
-        """Take a message of the answer; with the last one send them all."""
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        self._body += message.get("body", b"")
-        if not message.get("more_body", False):
-            page = bytes(self._body).replace(_ROOT_LINK, _OWN_LINK)
-            scripts = _INLINE_SCRIPT.findall(page)
-            hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts)
-            policy = _policy(" ".join(f"'sha256-{each}'" for each in hashes))
-            kept = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
-            length = [(b"content-length", str(len(page)).encode())] if page else []
-            await self._send({**self._start, "headers": [*kept, *length, *_headers(policy)]})
-            await self._send({"type": "http.response.body", "body": page})
+def _with_hashed_scripts(_status: int, body: bytes) -> tuple[bytes, Headers]:
+    """The policy names the scripts in the page, which differ by its address."""
+    page = body.replace(_ROOT_LINK, _OWN_LINK)
+    hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
+    return page, _headers(_policy(" ".join(f"'sha256-{each}'" for each in hashes)))
