@@ -10,27 +10,27 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from blip2_serve.api.access_log import AccessLog
-from blip2_serve.api.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
-from blip2_serve.api.batch_fields import BatchFields
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
-from blip2_serve.api.fields import AnswerFields, CaptionFields, ChatFields
-from blip2_serve.api.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
-from blip2_serve.api.known_paths import KnownPaths
-from blip2_serve.api.limits import BodyLimit
-from blip2_serve.api.openai_app import PATHS as OPENAI_PATHS
-from blip2_serve.api.openai_app import openai_app
-from blip2_serve.api.openapi import DescribedApi
-from blip2_serve.api.page import DocsPage
-from blip2_serve.api.scored_fields import CaptionsFields, ChooseFields
-from blip2_serve.api.timeout import Timeout
+from blip2_serve.api.middleware.access_log import AccessLog
+from blip2_serve.api.middleware.body_limit import BodyLimit
+from blip2_serve.api.middleware.described_api import DescribedApi
+from blip2_serve.api.middleware.docs_page import DocsPage
+from blip2_serve.api.middleware.metered_routes import KnownPaths
+from blip2_serve.api.middleware.timeout import Timeout
+from blip2_serve.api.native.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
+from blip2_serve.api.native.batch_fields import BatchFields
+from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields
+from blip2_serve.api.native.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
+from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
+from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
+from blip2_serve.api.openai.app import openai_app
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.device import use_available_threads
 from blip2_serve.model.load import check_start, load_model
 from blip2_serve.model.locate import locate_checkpoint
-from blip2_serve.tasks import Answer, Tasks
+from blip2_serve.tasks.verbs import Answer, Tasks
 from blip2_serve.ui.web_page import WebPage
 
 

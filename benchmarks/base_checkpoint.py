@@ -1,7 +1,7 @@
 """Writes `base`, a BLIP-2 of middling size with random weights: big enough that arithmetic is what costs.
 
 `python -m benchmarks.base_checkpoint FOLDER`: ViT-B/14 at 224 pixels, a Q-Former and an OPT of 12 layers 768 wide, 32
-image rows, a vocabulary of 1,024 tokens. It says nothing sensible; it is there to be timed.
+image tokens, a vocabulary of 1,024 tokens. It says nothing sensible; it is there to be timed.
 """
 
 import argparse

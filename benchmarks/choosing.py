@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from blip2_serve.choices import Choice
 from blip2_serve.config import Settings
 from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
 from blip2_serve.model.locate import locate_checkpoint
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.choose import Choice
+from blip2_serve.tasks.verbs import Tasks
 from training.drawing import jpeg_bytes
 from training.held_out import standard
 from training.language import Turn, questions

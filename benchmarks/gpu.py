@@ -29,8 +29,8 @@ from benchmarks.shapes import IMAGE_TOKEN_ID, published_config, random_model, ti
 from benchmarks.stages import StageClock, TimedBackend, timed_stages
 from blip2_serve.engine.backends import make_backend
 from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.image_cache import ImageCache
-from blip2_serve.engine.request import Event, Finished, ImageInput, Request
+from blip2_serve.engine.messages import Event, Finished, ImageInput, Request
+from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.images import load_image, squash
 from blip2_serve.model.vision import ImageEncoder
 from blip2_serve.options import DecodingOptions

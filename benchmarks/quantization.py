@@ -26,7 +26,7 @@ from blip2_serve.model.device import use_available_threads
 from blip2_serve.model.load import load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.verbs import Tasks
 from training.drawing import jpeg_bytes
 from training.held_out import standard
 
@@ -84,7 +84,7 @@ def measure(
         asyncio.run(tasks.warm_up())
         seconds, _ = asyncio.run(caption(tasks, pictures[:num_alone], decoding, at_once=1))
         figures["captions/s alone"] = round(num_alone / seconds, 2)
-        # Not those from before: their image rows are in the cache.
+        # Not those from before: their image tokens are in the cache.
         seconds, _ = asyncio.run(caption(tasks, pictures[num_alone:], decoding, AT_ONCE))
         figures[f"captions/s, {AT_ONCE} at once"] = round((len(pictures) - num_alone) / seconds, 2)
         seconds, texts = asyncio.run(caption(tasks, pictures, decoding, AT_ONCE))

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from blip2_serve.api.spec.document import described
+from blip2_serve.api.openapi.document import described
 from service import Blip2
 
 OPENAPI = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"

@@ -9,23 +9,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blip2_serve"
 
-# errors, config, options <- images, prompts <- model <- engine <- parts of the verbs <- tasks <- api <- ui <- service
+# errors, config, options <- images, prompts <- model <- engine <- tasks <- api <- ui <- service
 LAYERS = [
     {"errors", "options", "metrics"},
     {"config"},
     {"images", "prompts"},
     {"model"},
     {"engine"},
-    {"captions", "choices", "batches", "completions"},
-    {"asking", "transcript"},
-    {"preparation"},
     {"tasks"},
     {"api", "jobs"},
     {"ui"},
 ]
 ALLOWED = {
     "bentoml": {"service.py"},
-    "_bentoml_sdk": {"blip2_serve/api/inputs.py"},
+    "_bentoml_sdk": {"blip2_serve/api/native/inputs.py"},
     "fastapi": {"blip2_serve/api/", "blip2_serve/ui/"},
     "gradio": {"blip2_serve/ui/"},
     "httpx": {"blip2_serve/images/"},
@@ -33,7 +30,18 @@ ALLOWED = {
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
 }
-WITHOUT_TORCH = [f"blip2_serve/engine/{name}.py" for name in ("request", "scheduler", "rows", "stopping")]
+WITHOUT_TORCH = [
+    f"blip2_serve/engine/{name}.py"
+    for name in (
+        "messages",
+        "scheduler",
+        "sequence",
+        "cache/rows",
+        "decoding/stopping",
+        "decoding/detokenizer",
+        "vision/batcher",
+    )
+]
 
 
 def modules() -> list[Path]:

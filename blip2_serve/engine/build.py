@@ -5,9 +5,9 @@ from pathlib import Path
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.backends import make_backend
+from blip2_serve.engine.cache.kv_cache import CELLS_PER_ROW, CacheGeometry, rows_that_fit
 from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.image_cache import ImageCache, ImageFolder
-from blip2_serve.engine.kv_cache import CELLS_PER_ROW, CacheGeometry, rows_that_fit
+from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder
 from blip2_serve.model.device import free_memory_bytes
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.vision import ImageEncoder

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable
 import torch
 
 from blip2_serve.engine.backends import Backend
-from blip2_serve.engine.encoders import Encoded, Encoders
-from blip2_serve.engine.image_cache import ImageCache
+from blip2_serve.engine.decoding.stopping import BeamRows, Decode, GivenRows, IndependentRows
 from blip2_serve.engine.intake import make_books, make_sequence
-from blip2_serve.engine.request import Event, Failed, Finished, ImageInput, Request, Stats, Timings
+from blip2_serve.engine.messages import Event, Failed, Finished, ImageInput, Request, Stats, Timings
 from blip2_serve.engine.runner import EncodeImages, Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
-from blip2_serve.engine.sequence import Sequence
-from blip2_serve.engine.stopping import BeamRows, Decode, GivenRows, IndependentRows
-from blip2_serve.engine.vision_batcher import VisionBatcher
+from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.vision.batcher import VisionBatcher
+from blip2_serve.engine.vision.encoders import Encoded, Encoders
+from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.engine.watchdog import Watchdog
 from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure, UnknownImage
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
 Rows = IndependentRows | GivenRows | BeamRows
@@ -70,21 +70,21 @@ class Engine:
         self._image_cache = image_cache
         self._max_queue = max_queue
 
-        self._sequences: dict[int, Sequence] = {}
-        self._image_rows: dict[Sequence, torch.Tensor] = {}
-        self._running: dict[Sequence, Rows] = {}
+        self._sequences: dict[int, SequenceState] = {}
+        self._image_tokens: dict[SequenceState, torch.Tensor] = {}
+        self._running: dict[SequenceState, Rows] = {}
         self._num_steps = self._num_row_steps = self._num_images = 0
 
         self._lock = threading.Lock()
         self._sinks: dict[int, Sink] = {}
-        self._inbox: deque[Sequence | int] = deque()
+        self._inbox: deque[SequenceState | int] = deque()
         self._death: str | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- the door: any thread
 
     def submit(self, request: Request, sink: Sink) -> None:
-        """Queues a request; `sink` is told Deltas and then one Finished or Failed.
+        """Queues a request; `sink` is told TokenEvents and then one Finished or Failed.
 
         It is called from the engine's thread (or the watchdog's) and has to be quick.
         Raises PromptTooLong for what never fits, Busy when the queue is full, EngineDead when the loop has stopped.
@@ -122,7 +122,7 @@ class Engine:
             self._thread.join(timeout_s)
         encoders_ended = self._encoders.stop(max(0.0, until - time.monotonic()))
         if self._thread.is_alive() or not encoders_ended:
-            log.error("the engine's current step has not ended within %g s: left behind", timeout_s)
+            logger.error("the engine's current step has not ended within %g s: left behind", timeout_s)
 
     @property
     def is_alive(self) -> bool:
@@ -170,7 +170,7 @@ class Engine:
                 if not has_work or self._waits_for_images:
                     self._wake.wait(IDLE_S)
         except BaseException:
-            log.exception("the engine's loop failed")
+            logger.exception("the engine's loop failed")
             self._die("the engine's loop has failed")
 
     def _take_in_messages(self) -> None:
@@ -181,7 +181,7 @@ class Engine:
             elif message.request.request_id in self._sinks:
                 self._take_in(message)
 
-    def _take_in(self, sequence: Sequence) -> None:
+    def _take_in(self, sequence: SequenceState) -> None:
         request = sequence.request
         self._sequences[request.request_id] = sequence
         rows = self._image_cache.get(request.image.key)
@@ -229,9 +229,9 @@ class Engine:
             for sequence in waiting:
                 self._has_image(sequence, rows)
 
-    def _has_image(self, sequence: Sequence, rows: torch.Tensor) -> None:
+    def _has_image(self, sequence: SequenceState, rows: torch.Tensor) -> None:
         sequence.image_ready = time.monotonic()
-        self._image_rows[sequence] = rows
+        self._image_tokens[sequence] = rows
         self._scheduler.add(sequence)
 
     def _start_sequences(self) -> None:
@@ -239,11 +239,11 @@ class Engine:
         if not starting:
             return
         now = time.monotonic()
-        failures, held_back = self._runner.start({sequence: self._image_rows[sequence] for sequence in starting})
+        failures, held_back = self._runner.start({sequence: self._image_tokens[sequence] for sequence in starting})
         self._scheduler.put_back(held_back)
         for sequence in starting:
             if sequence not in held_back:
-                del self._image_rows[sequence]
+                del self._image_tokens[sequence]
                 sequence.admitted = now
                 self._running[sequence] = self._rows_of(sequence)
         self._fail_all(failures)
@@ -254,7 +254,7 @@ class Engine:
         self._num_steps += 1
         self._num_row_steps += self._books.live_rows
         picked, failures = self._runner.step()
-        done: list[Sequence] = []
+        done: list[SequenceState] = []
         for sequence, numbers in picked:
             rows = self._running[sequence]
             for delta in rows.take(numbers):
@@ -264,13 +264,13 @@ class Engine:
         self._finish(done)
         self._fail_all(failures)
 
-    def _finish(self, done: list[Sequence]) -> None:
+    def _finish(self, done: list[SequenceState]) -> None:
         answers = [self._answer(sequence) for sequence in done]
         self._leave(done)
         for answer in answers:
             self._tell(answer)
 
-    def _answer(self, sequence: Sequence) -> Finished:
+    def _answer(self, sequence: SequenceState) -> Finished:
         timings = Timings(
             image_s=sequence.image_ready - sequence.arrived,
             queue_s=sequence.admitted - sequence.image_ready,
@@ -280,19 +280,19 @@ class Engine:
 
     def _fail_all(self, failures: Failures) -> None:
         for sequence, cause in failures.items():
-            log.error("request %d failed: %r", sequence.request.request_id, cause)
+            logger.error("request %d failed: %r", sequence.request.request_id, cause)
             self._fail(sequence, EngineFailure("the model failed on this request; it may work when tried again"))
 
-    def _fail(self, sequence: Sequence, error: Blip2Error) -> None:
+    def _fail(self, sequence: SequenceState, error: Blip2Error) -> None:
         self._leave([sequence])
         self._tell(Failed(sequence.request.request_id, error))
 
-    def _leave(self, sequences: Iterable[Sequence]) -> None:
+    def _leave(self, sequences: Iterable[SequenceState]) -> None:
         """Takes sequences out, wherever they are: waiting for an image, for rows, or running."""
-        running: list[Sequence] = []
+        running: list[SequenceState] = []
         for sequence in sequences:
             del self._sequences[sequence.request.request_id]
-            self._image_rows.pop(sequence, None)
+            self._image_tokens.pop(sequence, None)
             if self._running.pop(sequence, None) is not None:
                 running.append(sequence)
             elif not self._scheduler.remove(sequence):
@@ -301,7 +301,7 @@ class Engine:
 
     # ---- helpers of both
 
-    def _rows_of(self, sequence: Sequence) -> Rows:
+    def _rows_of(self, sequence: SequenceState) -> Rows:
         ends = self._runner.ends.ids
         if sequence.request.continuations:
             return GivenRows(sequence)
@@ -319,7 +319,7 @@ class Engine:
         try:
             sink(event)
         except Exception:
-            log.exception("the sink of request %d failed", event.request_id)
+            logger.exception("the sink of request %d failed", event.request_id)
 
     def _die(self, reason: str) -> None:
         """Answers everybody who waits; called by the loop, by the watchdog or by `stop`, the first reason counts."""

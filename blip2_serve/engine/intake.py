@@ -3,10 +3,10 @@
 import time
 
 from blip2_serve.engine.backends import Backend
-from blip2_serve.engine.kv_cache import CELLS_PER_ROW
-from blip2_serve.engine.request import Request
-from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES, RowBooks, shape_for
-from blip2_serve.engine.sequence import Sequence
+from blip2_serve.engine.cache.kv_cache import CELLS_PER_ROW
+from blip2_serve.engine.cache.rows import PREFIX_CLASSES, TAIL_CLASSES, RowBooks, shape_for
+from blip2_serve.engine.messages import Request
+from blip2_serve.engine.sequence import SequenceState
 from blip2_serve.errors import InvalidField, PromptTooLong
 from blip2_serve.options import MAX_NUM_BEAMS
 
@@ -17,7 +17,7 @@ def make_books(max_rows: int) -> RowBooks:
     return RowBooks(max_rows, max(max_rows * CELLS_PER_ROW, largest))
 
 
-def make_sequence(request: Request, backend: Backend, books: RowBooks) -> Sequence:
+def make_sequence(request: Request, backend: Backend, books: RowBooks) -> SequenceState:
     """The sequence of a request that arrives now.
 
     Raises PromptTooLong or InvalidField for one that could not even run alone.
@@ -36,7 +36,7 @@ def make_sequence(request: Request, backend: Backend, books: RowBooks) -> Sequen
             raise ValueError(f"the context is {backend.max_length} tokens")
     except ValueError as error:
         raise PromptTooLong(f"the prompt and {max_new_tokens} new tokens do not fit: {error}") from error
-    return Sequence(
+    return SequenceState(
         request,
         shape=shape,
         num_prefix=num_prefix,

@@ -6,27 +6,26 @@ changes nothing before all of it has succeeded, so running a part again is safe.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
 from blip2_serve.engine.backends import Backend
-from blip2_serve.engine.beams import EndTokens
-from blip2_serve.engine.group import Group, Span, Step
-from blip2_serve.engine.picking import Picked, pick
-from blip2_serve.engine.request import ImageInput
-from blip2_serve.engine.rows import BlockShape, RowBooks
-from blip2_serve.engine.sequence import Sequence
+from blip2_serve.engine.cache.group import Group, Span, Step
+from blip2_serve.engine.cache.rows import BlockShape, RowBooks
+from blip2_serve.engine.decoding.beams import EndTokens
+from blip2_serve.engine.decoding.picking import Picked, pick
+from blip2_serve.engine.messages import ImageInput
+from blip2_serve.engine.sequence import SequenceState
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-EncodeImages = Callable[[SequenceOf[bytes]], torch.Tensor]
+EncodeImages = Callable[[Sequence[bytes]], torch.Tensor]
 MAX_FAILURES_IN_A_ROW = 8
 
-Failures = dict[Sequence, Exception]
+Failures = dict[SequenceState, Exception]
 
 
 class DeviceLost(RuntimeError):
@@ -44,7 +43,7 @@ class _Batch:
         for picks in self._picked:
             picks.commit()
 
-    def to_host(self) -> Iterator[tuple[Sequence, list[float]]]:
+    def to_host(self) -> Iterator[tuple[SequenceState, list[float]]]:
         """Each sequence with its row of `Picked.packed`."""
         numbers, start = self._numbers.tolist(), 0
         for picks in self._picked:
@@ -71,7 +70,7 @@ class Runner:
 
     @torch.inference_mode()
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
-        """Image rows (query tokens, width) of each image, or what went wrong with it."""
+        """Image tokens (query tokens, width) of each image, or what went wrong with it."""
         rows: list[torch.Tensor] = []
 
         def encode() -> None:
@@ -89,8 +88,8 @@ class Runner:
         middle = len(images) // 2
         return self.encode(images[:middle]) | self.encode(images[middle:])
 
-    def start(self, sequences: Mapping[Sequence, torch.Tensor]) -> tuple[Failures, list[Sequence]]:
-        """Prefills sequences whose slots are booked; the values are their image rows.
+    def start(self, sequences: Mapping[SequenceState, torch.Tensor]) -> tuple[Failures, list[SequenceState]]:
+        """Prefills sequences whose slots are booked; the values are their image tokens.
 
         Returns also those that are not started, because there is no memory for their slots now.
         """
@@ -108,7 +107,7 @@ class Runner:
 
         return failures | self._in_halves(spans, prefill), held_back
 
-    def step(self) -> tuple[list[tuple[Sequence, list[float]]], Failures]:
+    def step(self) -> tuple[list[tuple[SequenceState, list[float]]], Failures]:
         """One token for every row. Returns each sequence with its numbers, as `Picked.packed` lays them out."""
         spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
         batches: list[_Batch] = []
@@ -124,9 +123,9 @@ class Runner:
             batch.commit()
         return [numbers for batch in batches for numbers in batch.to_host()], failures
 
-    def retire(self, gone: Iterable[Sequence]) -> None:
+    def retire(self, gone: Iterable[SequenceState]) -> None:
         """Frees the slots of sequences that were started."""
-        by_shape: dict[BlockShape, set[Sequence]] = defaultdict(set)
+        by_shape: dict[BlockShape, set[SequenceState]] = defaultdict(set)
         for sequence in gone:
             by_shape[sequence.shape].add(sequence)
             self.books.retire(sequence.shape)
@@ -157,10 +156,12 @@ class Runner:
                 last_error = error
         return last_error
 
-    def _share_slots(self, sequences: Iterable[Sequence]) -> tuple[dict[BlockShape, list[Sequence]], list[Sequence]]:
+    def _share_slots(
+        self, sequences: Iterable[SequenceState]
+    ) -> tuple[dict[BlockShape, list[SequenceState]], list[SequenceState]]:
         """Who gets a slot, by shape, and whose booking is taken back because its group could not grow."""
-        by_shape: dict[BlockShape, list[Sequence]] = defaultdict(list)
-        held_back: list[Sequence] = []
+        by_shape: dict[BlockShape, list[SequenceState]] = defaultdict(list)
+        held_back: list[SequenceState] = []
         for sequence in sequences:
             group, num_starting = self.groups[sequence.shape], len(by_shape.get(sequence.shape, ()))
             has_slot = len(group.sequences) + num_starting < group.slots
@@ -169,7 +170,7 @@ class Runner:
             self.books.retire(sequence.shape)
         return by_shape, held_back
 
-    def _give_up_alone(self, held_back: list[Sequence], error: Exception | None) -> Failures:
+    def _give_up_alone(self, held_back: list[SequenceState], error: Exception | None) -> Failures:
         """Fails the first who is held back where waiting is no use: nothing runs, and nothing can be given back."""
         if error is None or not held_back or self.books.live_rows or self.books.trim():
             return {}
@@ -204,7 +205,7 @@ def _attempt(run: Callable[[], None]) -> Exception | None:
     try:
         run()
     except Exception as error:
-        log.warning("a batch failed", exc_info=error)
+        logger.warning("a batch failed", exc_info=error)
         return error.with_traceback(None)
     return None
 

@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Iterable
 
-from blip2_serve.engine.rows import RowBooks
-from blip2_serve.engine.sequence import Sequence
+from blip2_serve.engine.cache.rows import RowBooks
+from blip2_serve.engine.sequence import SequenceState
 
 MAX_OVERTAKES = 16
 
 
 class Scheduler:
-    """The queue of sequences whose image rows are there and that wait for cache rows.
+    """The queue of sequences whose image tokens are there and that wait for cache rows.
 
     Where the head does not fit, smaller sequences behind it may go first, but only MAX_OVERTAKES of them: then
     everybody waits until the head has its rows. So nothing starves, a sixteen-beam request included.
@@ -19,21 +19,21 @@ class Scheduler:
     def __init__(self, books: RowBooks, max_prefill_tokens: int) -> None:
         self._books = books
         self._max_prefill_tokens = max_prefill_tokens
-        self._queue: deque[Sequence] = deque()
+        self._queue: deque[SequenceState] = deque()
         self._num_overtakes = 0
 
     @property
     def has_queue(self) -> bool:
         return bool(self._queue)
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: SequenceState) -> None:
         self._queue.append(sequence)
 
-    def put_back(self, sequences: Iterable[Sequence]) -> None:
+    def put_back(self, sequences: Iterable[SequenceState]) -> None:
         """Returns sequences that were admitted but found no memory; they are first again, in their order."""
         self._queue.extendleft(reversed(list(sequences)))
 
-    def remove(self, sequence: Sequence) -> bool:
+    def remove(self, sequence: SequenceState) -> bool:
         """Takes a sequence out of the queue; False if it was not in it."""
         if sequence not in self._queue:
             return False
@@ -42,9 +42,9 @@ class Scheduler:
         self._queue.remove(sequence)
         return True
 
-    def admit(self) -> list[Sequence]:
+    def admit(self) -> list[SequenceState]:
         """Sequences that start now, each with its slot booked: one, or up to `max_prefill_tokens` of prefix."""
-        admitted: list[Sequence] = []
+        admitted: list[SequenceState] = []
         if not self._books.free_rows:
             return admitted
         budget = self._max_prefill_tokens

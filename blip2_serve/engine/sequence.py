@@ -3,11 +3,11 @@
 import math
 import random
 
-from blip2_serve.engine.request import Request
-from blip2_serve.engine.rows import BlockShape
+from blip2_serve.engine.cache.rows import BlockShape
+from blip2_serve.engine.messages import Request
 
 
-class Sequence:
+class SequenceState:
     """One request on its way: `num_prefix` cells of prefix, `shape` of its block, and a step log of its rows.
 
     `seed_id` is the token that the first decode step feeds to every row (OPT: the prompt's last token; T5: the

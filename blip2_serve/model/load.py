@@ -50,7 +50,7 @@ class LoadedModel:
         name: what the outside may know it by (never a path).
         model: on its device, in evaluation mode, without gradients.
         caption_prompt: the checkpoint's own prompt for captions, often "".
-        max_context_tokens: image rows, prompt and new tokens together.
+        max_context_tokens: image tokens, prompt and new tokens together.
         fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
     """
 

@@ -166,7 +166,7 @@ def _read_header(path: Path, model: str) -> dict[str, Shape]:
 
 
 def check_cache_folder(folder: str | None) -> None:
-    """Make the folder for image rows and write to it, as the server will.
+    """Make the folder for image tokens and write to it, as the server will.
 
     Raises:
         StartupError: that does not work.

@@ -1,6 +1,6 @@
 """Fewer bits for the language model's linear layers, by bitsandbytes, as transformers' guides to BLIP-2 do it.
 
-Vision tower, Q-Former, their projection, embeddings and head stay in half precision: image rows are those of the
+Vision tower, Q-Former, their projection, embeddings and head stay in half precision: image tokens are those of the
 model without quantisation. What it saves and costs: docs/quantisation.md.
 """
 

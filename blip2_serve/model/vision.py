@@ -1,4 +1,4 @@
-"""Pixels to image rows: ViT, Q-Former and the projection into the language model's width."""
+"""Pixels to image tokens: ViT, Q-Former and the projection into the language model's width."""
 
 import warnings
 from collections.abc import Callable, Sequence

@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.api.fields import validate_fields
-from blip2_serve.api.scored_fields import CaptionsFields
-from blip2_serve.captions import ScoredCaption
+from blip2_serve.api.native.fields import validate_fields
+from blip2_serve.api.native.scored_fields import CaptionsFields
 from blip2_serve.options import MAX_NUM_BEAMS
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.caption import ScoredCaption
+from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.decoding import decoding_controls, decoding_fields
 from blip2_serve.ui.events import EVENT, errors_shown
 from blip2_serve.ui.picture import upload_of

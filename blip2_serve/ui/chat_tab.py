@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.api.fields import ChatFields, validate_fields
-from blip2_serve.asking import Ask
-from blip2_serve.completions import Piece, Wanted
+from blip2_serve.api.native.fields import ChatFields, validate_fields
 from blip2_serve.errors import InvalidField
 from blip2_serve.prompts import DEFAULT_QUESTION, Turn
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.completion import CompletionPiece, OutputOptions
+from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
 from blip2_serve.ui.picture import upload_of
 
@@ -34,11 +34,11 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
             }
             fields = validate_fields(ChatFields, values)
             ask = Ask("chat", fields.txt, fields.context or ())
-            growing = await tasks.stream(fields.image, ask, fields.options(tasks.family), Wanted())
+            growing = await tasks.stream(fields.image, ask, fields.options(tasks.family), OutputOptions())
             said, answer = _messages([*turns, (fields.txt or DEFAULT_QUESTION, "")]), ""
             async with aclosing(growing.pieces) as pieces:
                 async for part in pieces:
-                    answer += part.text if isinstance(part, Piece) else ""
+                    answer += part.text if isinstance(part, CompletionPiece) else ""
                     said[-1]["content"] = answer
                     yield said, "", _dropped_said(growing.dropped_turns)
 

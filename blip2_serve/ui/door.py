@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blip2_serve.api.held_body import Headers, HeldBody
+from blip2_serve.api.middleware.held_body import Headers, HeldBody
 from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, RequestError
 from blip2_serve.ui.uploads import Uploads
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from blip2_serve.config import Settings
 from blip2_serve.model.checkpoints import BUNDLED
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.ask_tab import ask_tab
 from blip2_serve.ui.caption_tab import caption_tab
 from blip2_serve.ui.chat_tab import chat_tab

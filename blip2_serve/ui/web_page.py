@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from blip2_serve.config import Settings, keep_gradio_files_in
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.door import Door
 from blip2_serve.ui.uploads import Uploads
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from blip2_serve.api.body import read_body
-from blip2_serve.api.spec.bodies import describe_bodies
+from blip2_serve.api.openapi.bodies import describe_bodies
 from blip2_serve.errors import InvalidField
 from blip2_serve.images import Upload
 

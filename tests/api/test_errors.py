@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from blip2_serve.api.errors import ErrorShape, answer_errors
-from blip2_serve.api.limits import BodyLimit
+from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.errors import Busy, EngineFailure, InvalidField
 
 

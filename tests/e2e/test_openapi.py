@@ -11,8 +11,8 @@ import schemathesis
 from readme import REFERENCE
 from serving import ROOT, Server
 
-from blip2_serve.api.openai_app import PATHS
-from blip2_serve.api.spec.infrastructure import INFRASTRUCTURE
+from blip2_serve.api.openai.app import PATHS
+from blip2_serve.api.openapi.infrastructure import INFRASTRUCTURE
 from scripts.write_openapi import OPENAPI
 
 SPEC = json.loads(OPENAPI.read_text())

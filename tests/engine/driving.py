@@ -9,8 +9,8 @@ from engine import wide_models
 
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.image_cache import ImageCache
-from blip2_serve.engine.request import Event, Failed, Finished, Request
+from blip2_serve.engine.messages import Event, Failed, Finished, Request
+from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.model.vision import ImageEncoder
 
 # A toy tokenizer: 38 and 39 are the two halves of an umlaut, 40 is a space, the next 26 are letters.
@@ -32,7 +32,7 @@ def encoder_of(model: Any) -> ImageEncoder:
 
 
 def transformers_encoder(model: Any) -> Callable[[Sequence[bytes]], torch.Tensor]:
-    """Image rows as transformers' own modules make them."""
+    """Image tokens as transformers' own modules make them."""
 
     @torch.inference_mode()
     def encode(images: Sequence[bytes]) -> torch.Tensor:

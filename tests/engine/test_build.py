@@ -4,7 +4,7 @@ import time
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.build import build_engine
-from blip2_serve.engine.request import ImageInput, Request
+from blip2_serve.engine.messages import ImageInput, Request
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 

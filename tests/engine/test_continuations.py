@@ -11,7 +11,7 @@ from engine.wide_models import KINDS, Case, ask_transformers, image, make_model,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blip2_serve.engine.request import Finished, Request
+from blip2_serve.engine.messages import Finished, Request
 from blip2_serve.errors import InvalidField
 from blip2_serve.model.reference import score_continuation
 from blip2_serve.options import DecodingOptions

@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from blip2_serve.engine import runner
+from blip2_serve.engine.cache.kv_cache import KVCache
 from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.image_cache import ImageCache
-from blip2_serve.engine.kv_cache import KVCache
-from blip2_serve.engine.request import Event, Failed, Finished
+from blip2_serve.engine.messages import Event, Failed, Finished
 from blip2_serve.engine.runner import DeviceLost
+from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import EngineDead, EngineFailure
 from blip2_serve.options import DecodingOptions
 
@@ -42,9 +42,9 @@ class Faulty:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def prefill(self, span: Any, image_rows: Any) -> None:
+    def prefill(self, span: Any, image_tokens: Any) -> None:
         self._fault("prefill", span.sequences)
-        self._backend.prefill(span, image_rows)
+        self._backend.prefill(span, image_tokens)
 
     def decode(self, steps: Any) -> torch.Tensor:
         self._fault("decode", [sequence for step in steps for sequence in step.span.sequences])

@@ -10,8 +10,8 @@ from engine import wide_models
 from engine.driving import Driver, answer, make_engine
 from engine.wide_models import Case, ids_of, make_model
 
-from blip2_serve.engine.image_cache import ImageCache, ImageFolder
-from blip2_serve.engine.request import KnownImage, Request
+from blip2_serve.engine.messages import KnownImage, Request
+from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder
 from blip2_serve.errors import UnknownImage
 from blip2_serve.options import DecodingOptions
 

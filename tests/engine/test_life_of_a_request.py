@@ -9,9 +9,9 @@ from engine import wide_models
 from engine.driving import Driver, answer, decode, encoder_of, make_engine
 from engine.wide_models import Case, make_model
 
-from blip2_serve.engine.detokenizer import TextStream
-from blip2_serve.engine.image_cache import ImageCache
-from blip2_serve.engine.request import Delta, Finished, Request
+from blip2_serve.engine.decoding.detokenizer import TextStream
+from blip2_serve.engine.messages import Finished, Request, TokenEvent
+from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidField, PromptTooLong
 from blip2_serve.options import DecodingOptions
 
@@ -128,7 +128,7 @@ def test_a_stream_adds_up_to_the_answer(model: Any) -> None:
     driver.send(greedy(1, stream=True))
     driver.run()
     *deltas, last = driver.events[1]
-    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert all(isinstance(delta, TokenEvent) for delta in deltas)
     assert tuple(delta.token_id for delta in deltas) == last.completions[0].ids
     assert tuple(delta.logprob for delta in deltas) == last.completions[0].logprobs
     assert "".join(delta.text for delta in deltas) == last.completions[0].text == decode(list(last.completions[0].ids))

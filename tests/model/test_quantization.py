@@ -22,7 +22,7 @@ from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.reference import Reference
 from blip2_serve.model.vision import ImageEncoder
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks import Tasks
+from blip2_serve.tasks.verbs import Tasks
 from training.drawing import jpeg_bytes
 from training.held_out import standard
 

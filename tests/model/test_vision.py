@@ -1,4 +1,4 @@
-"""The whole encoder: pixels to image rows."""
+"""The whole encoder: pixels to image tokens."""
 
 import random
 from pathlib import Path

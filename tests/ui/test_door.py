@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import Receive, Scope, Send
 
 from blip2_serve.api.errors import ErrorShape
-from blip2_serve.api.limits import BodyLimit
+from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.ui.door import MAX_CALL_BYTES, Door
 from blip2_serve.ui.uploads import Uploads
 

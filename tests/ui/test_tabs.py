@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blip2_serve.api.fields import CaptionFields, validate_fields
+from blip2_serve.api.native.fields import CaptionFields, validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage
 from blip2_serve.images import Upload
 from blip2_serve.ui.chat_tab import turns_of

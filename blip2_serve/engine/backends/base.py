@@ -1,19 +1,19 @@
 """What the engine asks of a language model, and the attention that both families share."""
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.engine.group import Span, Step
-from blip2_serve.engine.kv_cache import CacheGeometry
+from blip2_serve.engine.cache.group import Span, Step
+from blip2_serve.engine.cache.kv_cache import CacheGeometry
 
 
 class Backend(Protocol):
     """A BLIP-2 language model that fills prefixes and decodes rows of many requests at different places.
 
-    `max_length` bounds prefix + new tokens. `image_rows` are (query tokens, width) each, in the compute dtype.
+    `max_length` bounds prefix + new tokens. `image_tokens` are (query tokens, width) each, in the compute dtype.
     """
 
     geometry: CacheGeometry
@@ -33,11 +33,11 @@ class Backend(Protocol):
         """What transformers' logits processors see before the first new token."""
         ...
 
-    def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
+    def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
         """Computes the prefixes of a span and stores them in its blocks."""
         ...
 
-    def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
+    def decode(self, steps: Sequence[Step]) -> torch.Tensor:
         """Feeds one token to every row of `steps`; returns logits (all rows, vocab) float32."""
         ...
 
@@ -66,9 +66,9 @@ def join(parts: list[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def stack_images(image_rows: SequenceOf[torch.Tensor], shape: tuple[int, int]) -> torch.Tensor:
+def stack_images(image_tokens: Sequence[torch.Tensor], shape: tuple[int, int]) -> torch.Tensor:
     """(n, query tokens, width); raises ValueError unless all rows have the shape (query tokens, width)."""
-    for rows in image_rows:
+    for rows in image_tokens:
         if rows.shape != shape:
-            raise ValueError(f"image rows of {tuple(rows.shape)} are not {shape}")
-    return torch.stack(list(image_rows))
+            raise ValueError(f"image tokens of {tuple(rows.shape)} are not {shape}")
+    return torch.stack(list(image_tokens))

@@ -1,26 +1,26 @@
-"""OPT, decoder-only: the prefix is image rows and prompt, and it is part of every row's attention.
+"""OPT, decoder-only: the prefix is image tokens and prompt, and it is part of every row's attention.
 
 The layers are written out here, on the weights of transformers' modules (5.23, models/opt/modeling_opt.py): its
 decoder takes one place per batch row, and ours has rows at different places whose past is a tree. All variants that
 transformers knows work: norms before or after, projected embeddings, no biases, no final norm.
 """
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from blip2_serve.engine.backends.base import additive, attend, join, stack_images
-from blip2_serve.engine.group import Span, Step
-from blip2_serve.engine.kv_cache import CacheGeometry
-from blip2_serve.engine.sequence import Sequence
+from blip2_serve.engine.cache.group import Span, Step
+from blip2_serve.engine.cache.kv_cache import CacheGeometry
+from blip2_serve.engine.sequence import SequenceState
 from blip2_serve.model.linear import fuse, linear_of, norm_of
 from blip2_serve.model.reference import end_ids_of
 
 
 class OptBackend:
-    """Decodes with an `OPTForCausalLM` whose first `num_query_tokens` positions are image rows."""
+    """Decodes with an `OPTForCausalLM` whose first `num_query_tokens` positions are image tokens."""
 
     def __init__(self, language_model: Any, *, image_token_id: int, num_query_tokens: int) -> None:
         decoder, config = language_model.model.decoder, language_model.config
@@ -58,9 +58,9 @@ class OptBackend:
     def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
         return self._image_ids + prompt_ids
 
-    def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
-        """Stores the prefixes: all of image rows and prompt but its last token, which the first step feeds."""
-        embeddings = self._prefix_embeddings(span.sequences, image_rows)
+    def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
+        """Stores the prefixes: all of image tokens and prompt but its last token, which the first step feeds."""
+        embeddings = self._prefix_embeddings(span.sequences, image_tokens)
         hidden = self._project(embeddings) + self._positions[: embeddings.shape[1]]
         for index, layer in enumerate(self._layers):
             hidden = hidden.to(self.geometry.device_of(index))
@@ -69,7 +69,7 @@ class OptBackend:
             if layer is not self._layers[-1]:
                 hidden = layer.finish(hidden, self._attend_causally(states))
 
-    def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
+    def decode(self, steps: Sequence[Step]) -> torch.Tensor:
         tokens = join([step.tokens.view(-1) for step in steps])
         positions = join([step.positions[:, None].expand(step.tokens.shape).reshape(-1) for step in steps])
         hidden = self._project(F.embedding(tokens, self._embeddings)) + F.embedding(positions, self._positions)
@@ -102,16 +102,18 @@ class OptBackend:
         mixed = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=self._scale)
         return mixed.transpose(1, 2).flatten(2)
 
-    def _prefix_embeddings(self, sequences: SequenceOf[Sequence], image_rows: SequenceOf[torch.Tensor]) -> torch.Tensor:
+    def _prefix_embeddings(
+        self, sequences: Sequence[SequenceState], image_tokens: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
         """(n, longest prefix, embedding width), padded on the right."""
         longest = max(sequence.num_prefix for sequence in sequences)
         padding = [0] * longest
         ids = [(list(sequence.seen_ids[:-1]) + padding)[:longest] for sequence in sequences]
         embeddings = F.embedding(torch.tensor(ids, device=self._embeddings.device), self._embeddings)
         # As `masked_scatter` in transformers does it, which matters only where embeddings are projected and narrower
-        # than the image rows: the numbers are taken in order.
+        # than the image tokens: the numbers are taken in order.
         places = embeddings[:, : len(self._image_ids)]
-        images = stack_images(image_rows, (len(self._image_ids), self._width))
+        images = stack_images(image_tokens, (len(self._image_ids), self._width))
         places.copy_(images.flatten(1)[:, : places[0].numel()].view(places.shape))
         return embeddings
 

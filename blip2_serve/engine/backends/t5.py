@@ -5,8 +5,7 @@ batch and cannot have rows at different places, so the decoder step is written o
 (5.23, models/t5/modeling_t5.py).
 """
 
-from collections.abc import Callable
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,15 +14,15 @@ import torch.nn.functional as F  # noqa: N812
 from transformers.activations import NewGELUActivation
 
 from blip2_serve.engine.backends.base import additive, attend, join, stack_images
-from blip2_serve.engine.group import Span, Step
-from blip2_serve.engine.kv_cache import CacheGeometry
-from blip2_serve.engine.rows import PREFIX_CLASSES, TAIL_CLASSES
+from blip2_serve.engine.cache.group import Span, Step
+from blip2_serve.engine.cache.kv_cache import CacheGeometry
+from blip2_serve.engine.cache.rows import PREFIX_CLASSES, TAIL_CLASSES
 from blip2_serve.model.linear import fuse, linear_of
 from blip2_serve.model.reference import end_ids_of
 
 
 class T5Backend:
-    """Decodes with a `T5ForConditionalGeneration` whose encoder reads image rows, then the prompt."""
+    """Decodes with a `T5ForConditionalGeneration` whose encoder reads image tokens, then the prompt."""
 
     def __init__(self, language_model: Any, *, image_token_id: int, num_query_tokens: int) -> None:
         decoder, config = language_model.decoder, language_model.config
@@ -58,15 +57,15 @@ class T5Backend:
     def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
         return (self._start_id,)
 
-    def prefill(self, span: Span, image_rows: SequenceOf[torch.Tensor]) -> None:
+    def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
         """Encodes the prefixes once and stores what the cross-attentions will read."""
-        embeddings, mask = self._prefix_embeddings(span, image_rows)
+        embeddings, mask = self._prefix_embeddings(span, image_tokens)
         encoded = self._encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         for index, layer in enumerate(self._layers):
             encoded = encoded.to(self.geometry.device_of(index))
             span.group.cache.write_prefix(index, span.start, span.stop, layer.cross_states(encoded))
 
-    def decode(self, steps: SequenceOf[Step]) -> torch.Tensor:
+    def decode(self, steps: Sequence[Step]) -> torch.Tensor:
         spans = [_DecodeSpan(step, self._bias) for step in steps]
         sizes = [step.num_rows for step in steps]
         hidden = F.embedding(join([step.tokens.view(-1) for step in steps]), self._embeddings)
@@ -83,7 +82,7 @@ class T5Backend:
         return F.linear(hidden, self._head).float().to(self.geometry.device)
 
     def _prefix_embeddings(
-        self, span: Span, image_rows: SequenceOf[torch.Tensor]
+        self, span: Span, image_tokens: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(n, longest prefix, width), padded on the right, and its mask (n, longest prefix); None without padding."""
         lengths = [sequence.num_prefix for sequence in span.sequences]
@@ -92,7 +91,7 @@ class T5Backend:
         ids = [[0] * num_images + prompt + [0] * (longest - num_images - len(prompt)) for prompt in prompts]
         device = self._embeddings.device
         embeddings = F.embedding(torch.tensor(ids, device=device), self._embeddings)
-        embeddings[:, :num_images] = stack_images(image_rows, (num_images, embeddings.shape[2]))
+        embeddings[:, :num_images] = stack_images(image_tokens, (num_images, embeddings.shape[2]))
         if min(lengths) == longest:
             return embeddings, None
         places = torch.arange(longest, device=device)

@@ -1,0 +1,1 @@
+"""ASGI middleware around the whole service: limits, logs, one shape for errors, the pages that document it."""

@@ -1,0 +1,95 @@
+"""The one module that parses BentoML's requests: what the OpenAPI page shows of each body, and how it is read.
+
+BentoML calls `from_http_request` and hands the attributes named in `model_fields` to the endpoint. An exception
+raised there would be answered in BentoML's own shape, so a refusal travels to the endpoint in place of the fields.
+"""
+
+from typing import Any, ClassVar, cast
+
+from _bentoml_sdk.io_models import IODescriptor
+from PIL import Image
+from pydantic import Field
+from starlette.requests import Request
+
+from blip2_serve.api.body import read_body
+from blip2_serve.api.native.batch_fields import MAX_PICTURES, BatchFields
+from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields, Fields, ImageFields, validate_fields
+from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
+from blip2_serve.errors import Blip2Error
+
+# The type is what BentoML's client and the page know a file by; null, which they must not require, is not part of it.
+_IMAGE = Field(None, description=ImageFields.model_fields["img"].description)
+
+
+class _ReadFields:
+    """What an endpoint is called with: `fields=..., request=...`."""
+
+    model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
+
+    def __init__(self, fields: Fields | Blip2Error, request: Request) -> None:
+        self.fields = fields
+        self.request = request
+
+
+async def _read(model: type[Fields], request: Request) -> IODescriptor:
+    try:
+        values = await read_body(request, model.repeatable)
+        read = _ReadFields(validate_fields(model, values), request)
+    except Blip2Error as refusal:
+        read = _ReadFields(refusal, request)
+    return cast(IODescriptor, read)
+
+
+class _Input(IODescriptor):
+    """A body, described by its own fields and read as `fields`."""
+
+    fields: ClassVar[type[Fields]]
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
+        """What the endpoint is called with."""
+        return await _read(cls.fields, request)
+
+
+class CaptionInput(CaptionFields, _Input):
+    """Body of /generate."""
+
+    fields = CaptionFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
+
+
+class AnswerInput(AnswerFields, _Input):
+    """Body of /vqa."""
+
+    fields = AnswerFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class ChatInput(ChatFields, _Input):
+    """Body of /chat."""
+
+    fields = ChatFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class CaptionsInput(CaptionsFields, _Input):
+    """Body of /captions."""
+
+    fields = CaptionsFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class ChooseInput(ChooseFields, _Input):
+    """Body of /choose."""
+
+    fields = ChooseFields
+    img: Image.Image = _IMAGE  # type: ignore[assignment]
+
+
+class BatchInput(BatchFields, _Input):
+    """Body of /batch."""
+
+    fields = BatchFields
+    imgs: list[Image.Image] = Field(  # type: ignore[assignment]
+        min_length=1, max_length=MAX_PICTURES, description=BatchFields.model_fields["imgs"].description
+    )

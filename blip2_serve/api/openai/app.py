@@ -1,0 +1,144 @@
+"""OpenAI's chat completions and model list, as an application to be mounted at /v1."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request, Response
+
+from blip2_serve.api.body import read_json_body
+from blip2_serve.api.disconnect import while_connected
+from blip2_serve.api.errors import error_response, public_error, unexpected_error
+from blip2_serve.api.openai.images import image_of
+from blip2_serve.api.openai.messages import read_conversation
+from blip2_serve.api.openai.request import EXAMPLE, validate_request
+from blip2_serve.api.openai.responses import ChatCompletion, Model, ModelList, now
+from blip2_serve.api.openai.schema import body_schema
+from blip2_serve.api.openai.stream import Chunks, EventStream
+from blip2_serve.errors import Blip2Error, UnknownModel
+from blip2_serve.images import ImageSource
+from blip2_serve.options import DecodingOptions
+from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece, CompletionStream, OutputOptions
+from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.verbs import Tasks
+
+ALIAS = "blip2"
+PATHS = frozenset({"/chat/completions", "/models"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request, understood; what it was read from, megabytes of base64, is forgotten."""
+
+    image: ImageSource
+    ask: Ask
+    options: DecodingOptions
+    wanted: OutputOptions
+    logprobs: bool
+    stream: bool
+    include_usage: bool
+
+
+class _Endpoints:
+    """The endpoints on the tasks of whatever service runs now."""
+
+    def __init__(self, get_tasks: Callable[[], Tasks]) -> None:
+        self._get_tasks = get_tasks
+        self._created = now()
+
+    async def list_models(self) -> ModelList:
+        """The one model that is served."""
+        return ModelList(data=[Model(id=self._get_tasks().model_name, created=self._created)])
+
+    async def get_model(self, model: str) -> Model:
+        """One model by its name."""
+        tasks = self._get_tasks()
+        _check_model(model, tasks)
+        return Model(id=tasks.model_name, created=self._created)
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer the last message of a conversation about a picture; without text, caption the picture."""
+        tasks = self._get_tasks()
+        call = await _read_call(request, tasks)
+        if call.stream:
+            return await _stream(request, call, tasks)
+        done = await while_connected(request, tasks.complete(call.image, call.ask, call.options, call.wanted))
+        # 16 answers with 20 likely tokens at each place take half a second to write down.
+        body = await asyncio.to_thread(_body, tasks.model_name, done, call.logprobs)
+        return Response(body, headers=_headers(done), media_type="application/json")
+
+
+def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
+    """The application; `get_tasks` is asked at every request, because it is made before the model is loaded."""
+    app = FastAPI(openapi_url=None)
+    endpoints = _Endpoints(get_tasks)
+    for path, endpoint in (("/models", endpoints.list_models), ("/models/{model:path}", endpoints.get_model)):
+        app.add_api_route(path, endpoint, methods=["GET"], tags=["OpenAI"], operation_id=endpoint.__name__)
+    app.add_api_route(
+        "/chat/completions",
+        endpoints.chat_completions,
+        methods=["POST"],
+        tags=["OpenAI"],
+        operation_id="chat_completions",
+        responses={200: {"model": ChatCompletion, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": body_schema()}}}},
+    )
+    app.add_exception_handler(Blip2Error, _answer_error)
+    app.add_exception_handler(Exception, _answer_bug)
+    return app
+
+
+async def _read_call(request: Request, tasks: Tasks) -> _Call:
+    asked = validate_request(await read_json_body(request, EXAMPLE))
+    _check_model(asked.model, tasks)
+    conversation = read_conversation(asked.messages)
+    ask = conversation.ask(asked.task)
+    return _Call(
+        image=await asyncio.to_thread(image_of, conversation.image),  # megabytes of base64
+        ask=ask,
+        options=asked.options(ask.task, tasks.family),
+        wanted=asked.wanted,
+        logprobs=asked.logprobs,
+        stream=asked.stream,
+        include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
+    )
+
+
+def _body(model: str, done: CompletedRequest, logprobs: bool) -> str:
+    return ChatCompletion.of(model, done, logprobs=logprobs).model_dump_json()
+
+
+def _check_model(name: str, tasks: Tasks) -> None:
+    if name not in (tasks.model_name, ALIAS):
+        raise UnknownModel(
+            f"There is no model {name[:128]!r} here: ask {tasks.model_name!r}, or {ALIAS!r} for short.", param="model"
+        )
+
+
+async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
+    """Waits for the first token, so that what fails before it is answered with its own status."""
+    growing, first = await while_connected(request, _begin(call, tasks))
+    chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
+    events = chunks.events(first, growing.pieces, call.options.num_return_sequences)
+    return EventStream(events, _headers(growing))
+
+
+async def _begin(call: _Call, tasks: Tasks) -> tuple[CompletionStream, CompletionPiece | CompletedRequest]:
+    growing = await tasks.stream(call.image, call.ask, call.options, call.wanted)
+    return growing, await anext(growing.pieces)
+
+
+def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:
+    dropped = {} if done.dropped_turns is None else {"X-Dropped-Turns": str(done.dropped_turns)}
+    return {"X-Image-Id": done.image_id, **dropped}
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    told = public_error(error)
+    if told.param in ("img", "img_id", "txt"):  # the names of picture and text at the other endpoints
+        told.param = "messages"
+    return error_response(told)
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    return error_response(unexpected_error())  # Starlette raises it again, and `ErrorShape` logs it

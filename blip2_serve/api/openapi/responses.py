@@ -1,0 +1,136 @@
+"""Answers: their headers, and the errors that each endpoint can end with, in the one shape."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from blip2_serve.api.native.answers import Answered, Error
+from blip2_serve.api.openai.responses import ChatCompletionChunk
+from blip2_serve.errors import Blip2Error, RequestError, StartupError
+
+_REF = "#/components/schemas/{model}"
+_ERRORS = {
+    400: "A field is missing, unknown or out of bounds, or the picture is damaged",
+    404: "The picture of this id is not kept any more, or there is no such model",
+    413: "Too many bytes or pixels",
+    415: "The body's or the picture's format is not served",
+    500: "The server failed on this request",
+    503: "The server is busy or going down",
+    504: "The answer took longer than the deadline",
+}
+# Where not every one of them can happen.
+_ERRORS_OF = {
+    "/batch": tuple(status for status in _ERRORS if status != 404),  # it takes no ids
+    "/v1/models": (),
+    "/v1/models/{model}": (404,),
+}
+
+
+def _one_of(*models: str) -> dict[str, Any]:
+    return {"anyOf": [{"$ref": _REF.format(model=model)} for model in models]}
+
+
+def _header(description: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": schema}
+
+
+_IMAGE_ID = {
+    "X-Image-Id": _header(
+        "the picture's id, to be sent as img_id from then on", {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    )
+}
+_MODEL = {"X-Model": _header("the model that answered", {"type": "string"})}
+_DROPPED = "earlier turns that did not fit into the context, the oldest"
+_TOLD_WITH_TEXT = {
+    **_IMAGE_ID,
+    **_MODEL,
+    "X-New-Tokens": _header("tokens written, the end token among them", {"type": "integer", "minimum": 0}),
+    "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
+    "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
+}
+_COUNT = {"type": "integer", "minimum": 0}
+_HEADERS = {
+    "/generate": _TOLD_WITH_TEXT,
+    "/vqa": _TOLD_WITH_TEXT,
+    "/chat": {**_TOLD_WITH_TEXT, "X-Dropped-Turns": _header(_DROPPED, _COUNT)},
+    "/captions": {**_IMAGE_ID, **_MODEL},
+    "/choose": {**_IMAGE_ID, **_MODEL},
+    "/batch": _MODEL,
+    "/v1/chat/completions": {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)},
+}
+# Before OpenAPI 3.2 the schema of a stream is that of each event.
+_EVENT = {
+    "type": "object",
+    "description": "an event of the stream; the last is [DONE], or an error",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "anyOf": [
+                {"const": "[DONE]"},
+                {"contentMediaType": "application/json", "contentSchema": _one_of("ChatCompletionChunk", "Error")},
+            ],
+        }
+    },
+}
+_RETRY = {"Retry-After": _header("seconds to wait; where the queue is full", _COUNT, required=False)}
+
+
+def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
+    """`spec` with the answers and errors of every endpoint as they are; changes it in place."""
+    schemas = spec["components"]["schemas"]
+    for model in (Answered, Error, ChatCompletionChunk):
+        _share(model, schemas)
+    spec["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = _EVENT
+    for path, item in spec["paths"].items():
+        for operation in item.values():
+            answer = operation["responses"]["200"]
+            _name_answer(answer, schemas)
+            if path in _HEADERS:
+                answer["headers"] = _HEADERS[path]
+            operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
+    schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
+    return spec
+
+
+def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:
+    shape = model.model_json_schema(ref_template=_REF, mode="serialization")
+    schemas.update(shape.pop("$defs", {}))
+    schemas[model.__name__] = shape
+
+
+def _name_answer(answer: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """BentoML writes an answer's schema where it is used, under a name of its own making."""
+    content = answer["content"].get("application/json", {})
+    title = content.get("schema", {}).get("title")
+    if title is not None:
+        name = title.removesuffix("IODescriptor")
+        schemas[name] = {**content["schema"], "title": name}
+        content["schema"] = {"$ref": _REF.format(model=name)}
+    answer["description"] = "The answer"
+
+
+def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        str(status): error_answer(f"{_ERRORS[status]} (`{'`, `'.join(_codes(status))}`)", status) for status in statuses
+    }
+
+
+def error_answer(description: str, status: int) -> dict[str, Any]:
+    """The answer to a request that failed, as OpenAPI describes it."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+    headers = {"headers": _RETRY} if status == 503 else {}
+    return {"description": description, **headers, "content": content}
+
+
+def _codes(status: int) -> list[str]:
+    """The codes of the error tree that are answered with `status`."""
+    return sorted({error.code for error in _tree(Blip2Error) if error.status == status})
+
+
+def _tree(error: type[Blip2Error]) -> Iterator[type[Blip2Error]]:
+    if error not in (RequestError, StartupError):  # one is never raised itself, the other never answered
+        yield error
+    for kind in error.__subclasses__():
+        yield from _tree(kind)

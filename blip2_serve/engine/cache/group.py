@@ -1,0 +1,167 @@
+"""The running sequences of one shape, and what the device knows about them.
+
+The first `len(sequences)` slots of every tensor are in use: a group decodes as a dense slice, without gathers. A row
+may look at the cells of its own block that the mask shows it: the prefix, and the tail cells of its ancestors. When
+a beam continues another one it takes over that row of the mask; keys and values stay where they are.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from blip2_serve.engine.cache.kv_cache import CacheGeometry, KVCache
+from blip2_serve.engine.cache.rows import BlockShape
+from blip2_serve.engine.decoding.beams import Beams
+from blip2_serve.engine.decoding.logits_processors import LogitsProcessors
+from blip2_serve.engine.sequence import SequenceState
+
+LENGTH_STEP = 16
+
+
+class Group:
+    """Sequences that decode side by side, with `slots` slots of room.
+
+    tokens (slots, rows) int64: what the next step feeds; mask (slots, rows, cells) bool: what each row sees.
+    """
+
+    def __init__(self, shape: BlockShape, geometry: CacheGeometry) -> None:
+        self.shape = shape
+        self.sequences: list[SequenceState] = []
+        self.cache = KVCache(geometry, shape.cells)
+        self.processors: dict[SequenceState, LogitsProcessors] = {}
+        self.slots = 0
+        device = geometry.device
+        self.tokens = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
+        self.mask = torch.zeros((0, shape.num_rows, shape.cells), dtype=torch.bool, device=device)
+        self.beams = Beams.empty(0, shape.num_rows, device) if shape.beams else None
+        self.first_cells = self.mask_shift = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
+
+    def resize(self, slots: int) -> None:
+        """Makes room for exactly `slots` sequences; the live ones stay. Where that raises, nothing has changed."""
+        if slots == self.slots:
+            return
+        tokens, mask = _resized(self.tokens, slots), _resized(self.mask, slots)
+        beams = None if self.beams is None else self.beams.apply(lambda tensor: _resized(tensor, slots))
+        first_cells, mask_shift = self._cell_numbers(slots)
+        self.cache.resize(slots)
+        self.tokens, self.mask, self.beams = tokens, mask, beams
+        self.first_cells, self.mask_shift = first_cells, mask_shift
+        self.slots = slots
+
+    def admit(self, sequences: Sequence[SequenceState]) -> "Span":
+        """Gives the next slots to `sequences`; `prepare` is due before anything is computed in them."""
+        start = len(self.sequences)
+        self.sequences.extend(sequences)
+        return Span(self, start, len(self.sequences))
+
+    def prepare(self, span: "Span") -> None:
+        """Puts the slots of a span into their initial state; may be done again."""
+        sequences, device = span.sequences, self.tokens.device
+        seeds = torch.tensor([sequence.seed_id for sequence in sequences], device=device)
+        lengths = torch.tensor([sequence.num_prefix for sequence in sequences], device=device)
+        prefix = torch.arange(self.shape.prefix, device=device)
+        self.tokens[span.start : span.stop] = seeds[:, None]
+        self.mask[span.start : span.stop] = False
+        self.mask[span.start : span.stop, :, : self.shape.prefix] = (prefix < lengths[:, None])[:, None]
+        if self.beams is not None:
+            self.beams.view(span.start, span.stop).reset()
+        for sequence in sequences:
+            if LogitsProcessors.needed(sequence):
+                self.processors[sequence] = LogitsProcessors(sequence, device)
+
+    def retire(self, gone: Collection[SequenceState]) -> None:
+        """Drops sequences; the last ones move into the holes. Takes no memory, so that it cannot fail."""
+        holes = [slot for slot, sequence in enumerate(self.sequences) if sequence in gone]
+        num_left = len(self.sequences) - len(holes)
+        sources = [slot for slot in range(num_left, len(self.sequences)) if slot not in holes]
+        targets = [slot for slot in holes if slot < num_left]
+        for sequence in gone:
+            self.processors.pop(sequence, None)
+        for source, target in zip(sources, targets, strict=True):
+            self._move(source, target)
+        del self.sequences[num_left:]
+
+    def tails_seen(self, span: "Span") -> torch.Tensor:
+        """(n, rows, tail cells) bool: which of the tails' cells each row sees, as a view."""
+        return self.mask[span.start : span.stop, :, self.shape.prefix :]
+
+    def _move(self, source: int, target: int) -> None:
+        sequence = self.sequences[source]
+        self.sequences[target] = sequence
+        self.cache.move(source, target, self.shape.prefix + sequence.num_steps * self.shape.num_rows)
+        for tensor in (self.tokens, self.mask, *(self.beams.tensors() if self.beams is not None else ())):
+            tensor[target].copy_(tensor[source])
+
+    def _cell_numbers(self, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(slots, rows) each: first tail cell, counted over the pool, and how much further its mask bit lies."""
+        shape = self.shape
+        slot = torch.arange(slots, device=self.tokens.device)[:, None]
+        row = torch.arange(shape.num_rows, device=self.tokens.device)
+        return slot * shape.cells + shape.prefix + row, (slot * (shape.num_rows - 1) + row) * shape.cells
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The slots start to stop of a group: what one call of the backend works on."""
+
+    group: Group
+    start: int
+    stop: int
+
+    @property
+    def sequences(self) -> list[SequenceState]:
+        return self.group.sequences[self.start : self.stop]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def halves(self) -> tuple["Span", "Span"]:
+        middle = (self.start + self.stop) // 2
+        return Span(self.group, self.start, middle), Span(self.group, middle, self.stop)
+
+
+class Step:
+    """One decode step of a span, with everything the backend needs to know about it as tensors.
+
+    tokens (n, rows) int64 are fed; lengths (n,) are the tokens fed before; positions (n,) count from the prefix's
+    first token; cells (n * rows,) are where the new keys and values go. No cell from `live` on is visible.
+    """
+
+    def __init__(self, span: Span) -> None:
+        group, shape = span.group, span.group.shape
+        self.span = span
+        self.shape = shape
+        self.cache = group.cache
+        sequences = span.sequences
+        lengths = [sequence.num_steps for sequence in sequences]
+        starts = [sequence.num_prefix for sequence in sequences]
+        device = group.tokens.device
+        self.lengths, starts_ = torch.tensor([lengths, starts]).to(device, non_blocking=True)
+        self.positions = starts_ + self.lengths
+        self.tokens = group.tokens[span.start : span.stop]
+        cells = group.first_cells[span.start : span.stop] + self.lengths[:, None] * shape.num_rows
+        visible = cells + group.mask_shift[span.start : span.stop]
+        group.mask.view(-1).index_fill_(0, visible.view(-1), True)
+        self.cells = cells.view(-1)
+        self.live = _round_up(shape.prefix + (max(lengths) + 1) * shape.num_rows, shape.cells)
+        self.mask = group.mask[span.start : span.stop, :, : self.live]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.span) * self.shape.num_rows
+
+    def keys_and_values(self, layer: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, heads, last - first, head_dim) each: the cells first to last of every block."""
+        return self.cache.read(layer, self.span.start, self.span.stop, first, last)
+
+
+def _round_up(length: int, limit: int) -> int:
+    return min(limit, -(-length // LENGTH_STEP) * LENGTH_STEP)
+
+
+def _resized(tensor: torch.Tensor, slots: int) -> torch.Tensor:
+    new = tensor.new_zeros((slots, *tensor.shape[1:]))
+    kept = min(slots, len(tensor))
+    new[:kept] = tensor[:kept]
+    return new

@@ -1,0 +1,1 @@
+"""From logits to text: which token comes next, when a row ends, and the text as it grows."""

@@ -1,0 +1,172 @@
+"""The messages that go into the engine and come out of it: ids, bytes and numbers only.
+
+Nothing here refers to torch, to an event loop or to a picture library, so the engine can move into a process
+of its own without a change above `Engine.submit`.
+"""
+
+from dataclasses import dataclass
+
+from blip2_serve.errors import Blip2Error, InvalidField
+from blip2_serve.options import DecodingOptions, FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """A picture at the model's own size.
+
+    `key` is the SHA-256 of the uploaded bytes and the checkpoint's name; `pixels` are S * S * 3 bytes, RGB,
+    row by row, already resized to the model's square.
+    """
+
+    key: bytes
+    pixels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """A picture that was seen before, by its key alone: UnknownImage where its rows are not at hand any more."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to generate, or `continuations` of the prompt to score, each in a row of its own.
+
+    `prompt_ids` are the text ids after the image tokens: with BOS for OPT, with `</s>` for T5, never empty.
+    `continuations` are ids of texts, end token included where it is to count, none longer than max_new_tokens.
+    `stop` are strings that end the text, `top_logprobs` is how many of the likeliest tokens are told beside each that
+    is chosen (neither is offered with beams or continuations), `deadline` is a `time.monotonic()` instant.
+    Raises InvalidField for combinations that no backend decodes.
+    """
+
+    request_id: int
+    image: ImageInput | KnownImage
+    prompt_ids: tuple[int, ...]
+    options: DecodingOptions
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    deadline: float | None = None
+    top_logprobs: int = 0
+    continuations: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        options = self.options
+        if options.do_sample and options.num_beams > 1:
+            raise InvalidField("do_sample needs num_beams=1: beams are not sampled", param="num_beams")
+        if self.uses_beams and (self.stop or self.stream or self.top_logprobs):
+            field = "stop" if self.stop else "stream" if self.stream else "top_logprobs"
+            raise InvalidField(f"{field} needs num_beams=1: beams are ranked when all are done", param=field)
+        if options.num_return_sequences > max(self.num_rows, 1):
+            raise InvalidField(
+                "num_return_sequences needs do_sample or at least as many num_beams", param="num_return_sequences"
+            )
+        chosen = self.uses_beams or options.do_sample or self.stop or self.stream or self.top_logprobs
+        if self.continuations and chosen:
+            raise InvalidField(
+                "continuations are scored as they are: without num_beams, do_sample, stop, stream and top_logprobs"
+            )
+        if not all(0 < len(ids) <= options.max_new_tokens for ids in self.continuations):
+            raise InvalidField(f"a continuation has 1 to max_new_tokens, {options.max_new_tokens}, tokens")
+        if not self.prompt_ids:
+            raise InvalidField("the prompt has no tokens: OPT's begins with BOS, T5's ends with </s>")
+
+    @property
+    def uses_beams(self) -> bool:
+        return self.options.num_beams > 1
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that decode side by side: continuations, beams, samples, or the one row of greedy search."""
+        if self.continuations:
+            return len(self.continuations)
+        if self.uses_beams:
+            return self.options.num_beams
+        return self.options.num_return_sequences if self.options.do_sample else 1
+
+
+@dataclass(frozen=True, slots=True)
+class LikelyToken:
+    """A token that could have been chosen, and the log-softmax of its raw logit."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """A token of a streaming request; `text` is what it adds, never half a character, perhaps nothing.
+
+    `likely` are the `top_logprobs` likeliest tokens of its place, the likeliest first.
+    """
+
+    request_id: int
+    row: int
+    token_id: int
+    logprob: float
+    text: str
+    likely: tuple[LikelyToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRow:
+    """One finished row.
+
+    `ids` are the new tokens, the end token included. `logprobs` belong to them one by one: log-softmax of the raw
+    logits. `score` is their mean; `beam_score` the hypothesis's own score (None without beams). `text` is cut
+    before the stop string, and None unless the request streams or has stop strings. `likely` are, for each of `ids`,
+    the `top_logprobs` likeliest tokens of its place; empty where none were asked for.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    score: float
+    beam_score: float | None
+    finish_reason: FinishReason
+    text: str | None = None
+    likely: tuple[tuple[LikelyToken, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds that a request spent waiting for its image tokens, then for cache rows, then decoding."""
+
+    image_s: float
+    queue_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer, best completion first; of given continuations in their own order."""
+
+    request_id: int
+    completions: tuple[FinishedRow, ...]
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The other way to end; `error` says whose fault it is."""
+
+    request_id: int
+    error: Blip2Error
+
+
+Event = TokenEvent | Finished | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot: requests that wait and run, rows in use and in all, and totals since the start."""
+
+    num_waiting: int
+    num_running: int
+    num_rows: int
+    max_rows: int
+    num_steps: int
+    num_row_steps: int
+    num_images_encoded: int
+    image_cache_hits: int
+    image_cache_misses: int
+    image_cache_bytes: int

@@ -1,0 +1,1 @@
+"""From pixels to image tokens: images that wait, threads that encode them, images seen before."""

@@ -1,0 +1,85 @@
+"""Threads that encode micro-batches of images while the loop decodes; without threads, the loop's own does it."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+import torch
+
+from blip2_serve.engine.messages import ImageInput
+
+Encoded = dict[ImageInput, torch.Tensor | Exception]
+Encode = Callable[[list[ImageInput]], Encoded]
+
+
+class Encoders:
+    """Hands each micro-batch to one of `num_threads` threads; `on_done` is called there when one is finished.
+
+    All methods but `stop` belong to the loop's thread, which encodes by itself where there are no threads. The threads
+    are daemons: one that hangs in the model does not keep the process from ending.
+    """
+
+    def __init__(self, encode: Encode, num_threads: int, on_done: Callable[[], None]) -> None:
+        self._encode = encode
+        self._num_threads = num_threads
+        self._on_done = on_done
+        self._threads: list[threading.Thread] = []
+        self._todo: SimpleQueue[list[ImageInput] | None] = SimpleQueue()
+        self._done: deque[Encoded | Exception] = deque()
+        self._num_begun = 0
+
+    @property
+    def room(self) -> int:
+        """How many micro-batches may begin now."""
+        return self._num_threads - self._num_begun if self._num_threads else 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something has begun that `finished` has not told yet."""
+        return self._num_begun > 0
+
+    def begin(self, images: list[ImageInput]) -> Encoded:
+        """Encodes these images; returns nothing yet where a thread does it."""
+        if not self._num_threads:
+            return self._encode(images)
+        self._num_begun += 1
+        self._todo.put(images)
+        if len(self._threads) < self._num_begun:
+            self._start_thread()
+        return {}
+
+    def finished(self) -> Iterator[Encoded]:
+        """What has been encoded since; raises what has ended a micro-batch as a whole."""
+        while self._done:
+            encoded = self._done.popleft()
+            self._num_begun -= 1
+            if isinstance(encoded, Exception):
+                raise encoded
+            yield encoded
+
+    def stop(self, timeout_s: float) -> bool:
+        """Waits until the threads have ended, each after what it does; returns whether all have.
+
+        A thread that is still in torch when the interpreter ends aborts the process.
+        """
+        until = time.monotonic() + timeout_s
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (images := self._todo.get()) is not None:
+            try:
+                self._done.append(self._encode(images))
+            except Exception as error:
+                self._done.append(error)
+            self._on_done()

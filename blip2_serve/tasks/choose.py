@@ -1,0 +1,72 @@
+"""Closed questions: how likely the model finds each of the given answers (LAVIS's `inference_method="rank"`)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from blip2_serve.engine.messages import FinishedRow
+from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.reference import end_ids_of
+from blip2_serve.options import MAX_NUM_BEAMS
+
+Normalize = Literal["sum", "length"]
+Ids = tuple[int, ...]
+
+# Rows of one engine request: so many fit whatever BLIP2_MAX_ROWS says, as so many beams do.
+CHOICES_PER_REQUEST = MAX_NUM_BEAMS
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A given answer.
+
+    Attributes:
+        probability: among the given choices; they add up to 1.
+        log_likelihood: natural logarithm of the model's probability of the text with its end token; with
+            normalize="length" the mean over its tokens.
+    """
+
+    text: str
+    probability: float
+    log_likelihood: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The given answers, most probable first; `image_id` is the SHA-256 of the picture's bytes in hex."""
+
+    choices: list[Choice]
+    image_id: str
+
+
+def in_order(choices: Sequence[str]) -> list[str]:
+    """The one order in which choices are computed, so that the caller's order changes no number; short ones first."""
+    return sorted(choices, key=lambda text: (len(text), text))
+
+
+def encode_choice(loaded: LoadedModel, text: str) -> Ids:
+    """The ids with which the model would give this answer: OPT's after a space, no BOS, then the end token.
+
+    The end token is the one that ends `generate`, a newline for the published OPTs; of several the first.
+    """
+    spelled = f" {text}" if loaded.family == "opt" else text
+    ids = loaded.tokenizer(spelled, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return (*ids, *end_ids_of(loaded.model.language_model)[:1])
+
+
+def in_rounds(continuations: Sequence[Ids]) -> list[tuple[Ids, ...]]:
+    """The continuations of each engine request."""
+    starts = range(0, len(continuations), CHOICES_PER_REQUEST)
+    return [tuple(continuations[start : start + CHOICES_PER_REQUEST]) for start in starts]
+
+
+def rank(texts: Sequence[str], scored: Sequence[FinishedRow], normalize: Normalize) -> list[Choice]:
+    """The choices, most probable first and ties by text; `scored` belong to `texts` one by one."""
+    numbers = [completion.score if normalize == "length" else sum(completion.logprobs) for completion in scored]
+    best = max(numbers)
+    weights = [math.exp(number - best) for number in numbers]
+    total = math.fsum(weights)
+    triples = zip(texts, weights, numbers, strict=True)
+    choices = [Choice(text, weight / total, number) for text, weight, number in triples]
+    return sorted(choices, key=lambda choice: (-choice.log_likelihood, choice.text))

@@ -1,0 +1,44 @@
+"""The engine's answers, which are ids and numbers, as text and tokens."""
+
+from blip2_serve.engine.messages import FinishedRow, LikelyToken, TokenEvent
+from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.reference import end_ids_of
+from blip2_serve.model.vocabulary import Vocabulary
+from blip2_serve.tasks.completion import ChosenToken, Completion, Token
+
+
+class Transcript:
+    """Reads ids with one model's tokenizer."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self._vocabulary = Vocabulary(loaded.tokenizer)
+        self._end_ids = frozenset(end_ids_of(loaded.model.language_model))
+
+    def text(self, begins: str, completion: FinishedRow) -> str:
+        """`begins` and what was generated, stripped."""
+        text = completion.text  # cut at a stop string, which the ids are not
+        if text is None:
+            text = self._loaded.decode_text(list(completion.ids))
+        return (begins + text).strip()
+
+    def completed(self, begins: str, completion: FinishedRow) -> Completion:
+        """The text with its tokens."""
+        likely = completion.likely or ((),) * len(completion.ids)
+        tokens = map(self._chosen, completion.ids, completion.logprobs, likely)
+        told = tuple(token for token in tokens if token is not None)
+        return Completion(self.text(begins, completion), told, completion.finish_reason)
+
+    def token(self, delta: TokenEvent) -> ChosenToken | None:
+        """The token that a stream tells; None for an end token, which is no part of the text."""
+        return self._chosen(delta.token_id, delta.logprob, delta.likely)
+
+    def _chosen(self, token_id: int, logprob: float, likely: tuple[LikelyToken, ...]) -> ChosenToken | None:
+        if token_id in self._end_ids:
+            return None
+        known = self._vocabulary[token_id]
+        return ChosenToken(known.text, known.data, logprob, tuple(map(self._token, likely)))
+
+    def _token(self, likely: LikelyToken) -> Token:
+        known = self._vocabulary[likely.token_id]
+        return Token(known.text, known.data, likely.logprob)

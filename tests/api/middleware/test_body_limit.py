@@ -1,0 +1,55 @@
+"""Bodies are bounded one by one and all together; what was sent counts until its request ends."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from blip2_serve.api.errors import ErrorShape
+from blip2_serve.api.middleware.body_limit import BodyLimit
+
+
+def statuses(num_requests: int) -> list[int]:
+    """Answers to bodies of 60 bytes: `num_requests` at once, all held until they have come, and one afterwards."""
+    signal = asyncio.Event()
+
+    async def held(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await signal.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"read"})
+
+    async def call() -> list[int]:
+        app = ErrorShape(BodyLimit(held, max_bytes=lambda: 100))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            calls = [asyncio.create_task(client.post("/", content=b"x" * 60)) for _ in range(num_requests)]
+            await asyncio.sleep(0.05)
+            signal.set()
+            replies = [await each for each in calls]
+            replies.append(await client.post("/", content=b"x" * 60))
+        return [reply.status_code for reply in replies]
+
+    return asyncio.run(call())
+
+
+def test_bodies_that_are_too_much_together_are_answered_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blip2_serve.api.limits.MAX_BYTES_IN_FLIGHT", 150)
+    assert statuses(3) == [200, 200, 503, 200]  # the last comes when the others are gone
+
+
+def test_a_path_may_have_a_limit_of_its_own() -> None:
+    async def read(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"read"})
+
+    async def call() -> list[int]:
+        app = ErrorShape(BodyLimit(read, max_bytes=lambda: 100, other_paths={"/many": lambda: 200}))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            calls = [("/", 100), ("/", 101), ("/many", 101), ("/many", 200), ("/many", 201)]
+            return [(await client.post(path, content=b"x" * size)).status_code for path, size in calls]
+
+    assert asyncio.run(call()) == [200, 413, 200, 200, 413]

@@ -1,0 +1,87 @@
+"""The application at /v1 without a server: bugs before and in an answer, under the middleware that shapes errors."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from blip2_serve.api.errors import ErrorShape
+from blip2_serve.api.openai.app import openai_app
+from blip2_serve.errors import Busy, DeadlineExceeded
+from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece, CompletionStream
+from blip2_serve.tasks.verbs import Tasks
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+BODY = {"model": "blip2", "messages": [{"role": "user", "content": [PICTURE]}]}
+PIECE = CompletionPiece(0, "a", ChosenToken("a", b"a", -0.5))
+
+
+class FailingTasks:
+    """Says some pieces and then fails; knows what the application asks of `Tasks`."""
+
+    model_name, family = "tiny", "opt"
+
+    def __init__(self, error: Exception, *pieces: CompletionPiece) -> None:
+        self._error = error
+        self._pieces = pieces
+
+    async def complete(self, *asked: object) -> None:
+        raise self._error
+
+    async def stream(self, *asked: object) -> CompletionStream:
+        return CompletionStream("0f" * 32, None, self._saying())
+
+    async def _saying(self) -> AsyncGenerator[CompletionPiece | CompletedRequest, None]:
+        for piece in self._pieces:
+            yield piece
+        raise self._error
+
+
+def post(get_tasks: Callable[[], object], **fields: Any) -> httpx.Response:
+    app = ErrorShape(openai_app(cast(Callable[[], Tasks], get_tasks)))
+
+    async def call() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            return await client.post("/chat/completions", json={**BODY, **fields})
+
+    return asyncio.run(call())
+
+
+def no_tasks() -> object:
+    raise KeyError("secret")
+
+
+def test_a_bug_is_answered_in_our_shape_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    reply = post(no_tasks)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert "secret" not in reply.text
+    assert [record.levelno for record in caplog.records if record.name.startswith("blip2_serve")] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_fails_before_the_first_token_has_its_own_status(stream: bool) -> None:
+    reply = post(lambda: FailingTasks(Busy("Later.", retry_after_s=2)), stream=stream)
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyError("secret"), "internal_error"), (DeadlineExceeded("Late."), "deadline_exceeded")]
+)
+def test_what_fails_after_it_is_the_streams_last_event(error: Exception, code: str) -> None:
+    reply = post(lambda: FailingTasks(error, PIECE, PIECE), stream=True)
+    events = [json.loads(line.removeprefix("data: ")) for line in reply.text.split("\n\n") if line]
+    assert [event["choices"][0]["delta"].get("content") for event in events[:-1]] == ["", "a", "a"]
+    assert events[-1]["error"]["code"] == code
+    assert "secret" not in reply.text
+
+
+def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:
+    silent = CompletionPiece(0, "", PIECE.token)
+    plain = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True)
+    told = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True, logprobs=True)
+    assert (plain.text.count("data: "), told.text.count("data: ")) == (3, 4)
+    assert told.text.count('"logprob": -0.5') == 2

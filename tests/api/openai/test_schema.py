@@ -1,0 +1,58 @@
+"""What the OpenAPI page says of a chat completion's body is what the parser takes."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from blip2_serve.api.openai.messages import read_conversation
+from blip2_serve.api.openai.request import validate_request
+from blip2_serve.api.openai.schema import body_schema
+from blip2_serve.errors import InvalidField
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+ASKED = {"role": "user", "content": [PICTURE, {"type": "text", "text": "what is it?"}]}
+ANSWERED = {"role": "assistant", "content": "a star", "refusal": None, "tool_calls": [], "annotations": []}
+BODY = {"model": "blip2", "messages": [ASKED]}
+SCHEMA = jsonschema_rs.validator_for(body_schema())
+
+TAKEN: list[dict[str, Any]] = [
+    {},
+    {"messages": [ASKED, ANSWERED, {"role": "user", "content": "why?"}]},
+    {"stop": "end", "n": 2, "temperature": 1.5, "seed": 2**63 - 1},
+    {"stop": ["a", "b"], "stream": True, "stream_options": {"include_usage": True}},
+    {"user": "somebody", "metadata": {"of": ["any", "kind"]}, "tools": [], "frequency_penalty": 0},
+]
+REFUSED: list[dict[str, Any]] = [
+    {"messages": []},
+    {"messages": [{"role": "system", "content": "be kind"}, ASKED]},
+    {"messages": [{**ASKED, "name": "me"}]},
+    {"messages": [ASKED, {**ANSWERED, "tool_calls": [{"id": "1"}]}, ASKED]},
+    {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+    {"messages": [{"role": "user", "content": [{**PICTURE, "image_url": {"url": "", "detail": "high"}}]}]},
+    {"stop": ""},
+    {"stop": ["a"] * 5},
+    {"n": 17},
+    {"seed": 2**63},
+    {"frequency_penalty": 1},
+    {"tools": [{"type": "function"}]},
+    {"best_of": 2},
+]
+
+
+def parse(body: dict[str, Any]) -> None:
+    """What the endpoint does first."""
+    read_conversation(validate_request(body).messages)
+
+
+@pytest.mark.parametrize("change", TAKEN, ids=str)
+def test_what_the_parser_takes_fits_the_schema(change: dict[str, Any]) -> None:
+    parse({**BODY, **change})
+    SCHEMA.validate({**BODY, **change})
+
+
+@pytest.mark.parametrize("change", REFUSED, ids=lambda change: str(change)[:60])
+def test_what_does_not_fit_the_schema_is_refused(change: dict[str, Any]) -> None:
+    assert not SCHEMA.is_valid({**BODY, **change})
+    with pytest.raises(InvalidField):
+        parse({**BODY, **change})
