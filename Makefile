@@ -61,7 +61,7 @@ test-slow: install
 
 # docs/screenshots/, with Debian's chromium.
 screenshots: install
-	PYTHONPATH=tests $(BIN)/python -m browser.screenshots
+	PYTHONPATH=tests $(BIN)/python -m support.browser.screenshots
 
 # Needs 8 GB of disk and 16 GB of memory, and minutes.
 measure-load: install

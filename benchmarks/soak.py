@@ -21,7 +21,7 @@ import httpx
 import psutil
 from tqdm import tqdm
 
-from tests.serving import Server, serve
+from tests.support.serving import Server, serve
 from training.drawing import jpeg_bytes
 from training.held_out import standard
 

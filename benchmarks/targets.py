@@ -10,7 +10,7 @@ from benchmarks.checkpoints import Checkpoint
 from benchmarks.posts import Post, to_adaptive, to_ours, to_tutorial
 from benchmarks.processes import Processes
 from benchmarks.workloads import Call
-from tests.serving import serve
+from tests.support.serving import serve
 
 # Threads of one server that wait must not take the cores from another.
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}

@@ -31,7 +31,7 @@ from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.verbs import Answer, Tasks
-from tests.tiny import byte_tokenizer
+from tests.support.tiny import byte_tokenizer
 
 MOST = 1.3  # times the checkpoint's size
 SHARD_BYTES = 2_000_000_000

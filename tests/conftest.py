@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from serving import Server, serve
-from tiny import save_tiny_checkpoint
+from support.serving import Server, serve
+from support.tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.model.load import LoadedModel, load_model

@@ -3,7 +3,7 @@
 from typing import Any
 
 import yaml
-from serving import ROOT
+from support.serving import ROOT
 
 from blip2_serve.config import Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import ROOT
+from support.serving import ROOT
 
 from benchmarks.bench import main
 from benchmarks.checkpoints import checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from serving import ROOT
+from support.serving import ROOT
 
 from benchmarks.gpu import make_subject, random_pixels, run_engine
 from benchmarks.stages import StageClock

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from timed_server import serve_fake
+from support.timed_server import serve_fake
 
 from benchmarks.load import Answered, Driven, closed_loop, open_loop, summary
 from benchmarks.measured import Measured, median

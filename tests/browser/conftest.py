@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser.chromium import CHROMIUM, DRIVER, chromium
 from selenium import webdriver
-from serving import Server, serve
+from support.browser.chromium import CHROMIUM, DRIVER, chromium
+from support.serving import Server, serve
 
 
 @pytest.fixture(scope="session")

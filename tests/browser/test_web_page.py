@@ -6,12 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from browser.chromium import requested_urls
-from browser.web_page import WebPage
-from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from PIL import Image
 from selenium import webdriver
-from serving import Server
+from support.browser.chromium import requested_urls
+from support.browser.web_page import WebPage
+from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
+from support.serving import Server
 
 pytestmark = pytest.mark.slow
 

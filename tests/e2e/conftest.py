@@ -5,12 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import Server, serve
+from support.serving import Server, serve
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server on the demo checkpoint, with every other setting as in all tests (see tests/serving.py)."""
+    """The real server on the demo checkpoint, every other setting as in all tests (see tests/support/serving.py)."""
     with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
         yield running
 
@@ -30,7 +30,7 @@ def fuse(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def faulty(tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path) -> Iterator[Server]:
-    """The real server on the tiny OPT checkpoint with slow steps, see tests/faulty_service.py."""
+    """The real server on the tiny OPT checkpoint with slow steps, see tests/support/faulty_service.py."""
     settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_MAX_ROWS": "16"}
-    with serve(tmp_path, settings, "tests.faulty_service:Blip2") as running:
+    with serve(tmp_path, settings, "tests.support.faulty_service:Blip2") as running:
         yield running

@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from bentos import Bento, build_bento, export_tracked_files
-from demo import CAPTION, PICTURE
-from serving import ROOT, serve
+from support.bentos import Bento, build_bento, export_tracked_files
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT, serve
 
 from blip2_serve.config import DEFAULT_MODEL
 from blip2_serve.model.checkpoints import BUNDLED

@@ -11,9 +11,9 @@ import bentoml
 import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
-from pictures import jpeg
 from PIL import Image
-from serving import Server
+from support.pictures import jpeg
+from support.serving import Server
 
 
 @pytest.fixture

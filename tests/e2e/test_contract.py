@@ -13,7 +13,6 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import strategies as st
-from pictures import jpeg
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
@@ -23,7 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from serving import Server
+from support.pictures import jpeg
+from support.serving import Server
 
 from scripts.write_openapi import OPENAPI
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pictures import gradient, jpeg
 from PIL import Image
-from serving import serve
+from support.pictures import gradient, jpeg
+from support.serving import serve
 
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pictures import jpeg
-from serving import Server
+from support.pictures import jpeg
+from support.serving import Server
 
 LONG = {"max_new_tokens": "256", "min_new_tokens": "256", "num_beams": "16"}
 

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bentos import build_bento, environment_with_tools, export_tracked_files
-from demo import CAPTION, PICTURE
-from serving import ROOT
+from support.bentos import build_bento, environment_with_tools, export_tracked_files
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT
 
 TIMEOUT_S = 1500
 

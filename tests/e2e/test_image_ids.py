@@ -6,7 +6,7 @@ import json
 
 import httpx
 import pytest
-from pictures import jpeg
+from support.pictures import jpeg
 
 PICTURE = jpeg(seed=11)
 ID = hashlib.sha256(PICTURE).hexdigest()

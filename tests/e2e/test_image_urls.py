@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pictures import jpeg, png_header_of
-from serving import Server, serve
+from support.pictures import jpeg, png_header_of
+from support.serving import Server, serve
 
 PATHS = {"/a.jpg": jpeg(), "/bomb.png": png_header_of(60_000, 60_000), "/text": b"hello", "/large": b"x" * 1_000_001}
 

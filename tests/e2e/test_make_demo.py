@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from readme import examples
-from serving import ROOT, free_port, server_environment
+from support.readme import examples
+from support.serving import ROOT, free_port, server_environment
 
 READY = re.compile(r"blip2-serve is ready: (curl .*)")
 

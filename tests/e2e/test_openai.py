@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from openai.types.chat import ChatCompletionChunk
-from serving import Server
+from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
+from support.serving import Server
 
 SOURCE = f"data:image/jpeg;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"
 IMAGE = {"type": "image_url", "image_url": {"url": SOURCE}}

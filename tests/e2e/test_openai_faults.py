@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from pictures import jpeg
-from serving import Server, serve
+from support.pictures import jpeg
+from support.serving import Server, serve
 
 MOST = 256  # tokens of the longest answer; each takes `faulty_service.STEP_S`
 
@@ -79,7 +79,7 @@ def test_a_deadline_in_mid_stream_is_an_event_too(
     tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path
 ) -> None:
     settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_DEADLINE_S": "1"}
-    with serve(tmp_path, settings, "tests.faulty_service:Blip2") as running:
+    with serve(tmp_path, settings, "tests.support.faulty_service:Blip2") as running:
         pieces, error = broken_stream(running, None)
         assert len(pieces) > LONG["n"]
         assert error.code == "deadline_exceeded"

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, QUESTION, TURN
-from serving import serve
+from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, QUESTION, TURN
+from support.serving import serve
 
 pytestmark = pytest.mark.slow
 

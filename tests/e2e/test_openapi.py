@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from readme import REFERENCE
-from serving import ROOT, Server
+from support.readme import REFERENCE
+from support.serving import ROOT, Server
 
 from blip2_serve.api.openai.app import PATHS
 from blip2_serve.api.openapi.infrastructure import INFRASTRUCTURE

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from readme import README, REFERENCE, Example, examples
-from serving import ROOT, Server
+from support.readme import README, REFERENCE, Example, examples
+from support.serving import ROOT, Server
 
 from blip2_serve.config import Settings
 

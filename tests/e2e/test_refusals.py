@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from pictures import encode, gradient, jpeg, png_header_of
 from PIL import Image
-from serving import Server
+from support.pictures import encode, gradient, jpeg, png_header_of
+from support.serving import Server
 
 ENDPOINTS = ["/generate", "/vqa", "/chat"]
 ENCODED = base64.b64encode(jpeg()).decode()

@@ -12,8 +12,8 @@ import bentoml
 import httpx
 import pytest
 from e2e.test_refusals import refused
-from pictures import jpeg
-from serving import Server
+from support.pictures import jpeg
+from support.serving import Server
 
 ENCODED = base64.b64encode(jpeg()).decode()
 IMG = {"img": ("a.jpg", jpeg(), "image/jpeg")}

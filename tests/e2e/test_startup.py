@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import ROOT, free_port, server_environment, start_server
+from support.serving import ROOT, free_port, server_environment, start_server
 
 
 def ended_with(tmp_path: Path, settings: dict[str, str]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from pictures import jpeg
-from serving import Server, serve
+from support.pictures import jpeg
+from support.serving import Server, serve
 
 # Notes down whom the server's processes look up or connect to, before they import anything else.
 LISTENER = """

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from engine.driving import Driver, answer, make_engine
 from engine.test_faults import POISON, faulty_engine, poison
 from engine.test_parity import assert_same, cases
-from engine.wide_models import KINDS, Case, ask_transformers, image, make_model, pixel_values_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import KINDS, Case, ask_transformers, image, make_model, pixel_values_of
 
 from blip2_serve.engine.messages import Finished, Request
 from blip2_serve.errors import InvalidField

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from engine.driving import Driver, answer, backend_of, encoder_of, make_engine
-from engine.wide_models import Case, make_model
+from support.engine.driving import Driver, answer, backend_of, encoder_of, make_engine
+from support.engine.wide_models import Case, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

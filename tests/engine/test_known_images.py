@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from engine import wide_models
-from engine.driving import Driver, answer, make_engine
-from engine.wide_models import Case, ids_of, make_model
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import Case, ids_of, make_model
 
 from blip2_serve.engine.messages import KnownImage, Request
 from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from engine import wide_models
-from engine.driving import Driver, answer, decode, encoder_of, make_engine
-from engine.wide_models import Case, make_model
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, decode, encoder_of, make_engine
+from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.decoding.detokenizer import TextStream
 from blip2_serve.engine.messages import Finished, Request, TokenEvent

@@ -1,9 +1,9 @@
 """Who gets rows, and when; plain Python, in milliseconds."""
 
 import pytest
-from engine.wide_models import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.engine.wide_models import Case
 
 from blip2_serve.engine.cache.rows import BlockShape, RowBooks, shape_for
 from blip2_serve.engine.scheduler import MAX_OVERTAKES, Scheduler

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from engine.driving import Driver, answer, make_engine
-from engine.wide_models import Case, make_model, pixel_values_of
-from engine.wide_models import image as image_of
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import Case, make_model, pixel_values_of
+from support.engine.wide_models import image as image_of
 from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from engine import wide_models
-from engine.wide_models import KINDS, make_model
+from support.engine import wide_models
+from support.engine.wide_models import KINDS, make_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blip2_serve.engine.backends import Backend, make_backend

@@ -10,9 +10,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from pictures import encode, gradient, jpeg, png_header_of
 from PIL import Image
-from serving import ROOT
+from support.pictures import encode, gradient, jpeg, png_header_of
+from support.serving import ROOT
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from blip2_serve.images import load_image

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
-from images.connections import Connections, Names
 from images.test_addresses import EVERY_FORBIDDEN
+from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
+from support.images.connections import Connections, Names
 
 from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, UrlNotAllowed
 from blip2_serve.images import ImageUrl, Upload, fetch

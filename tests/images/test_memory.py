@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from pictures import encode, gradient
 from PIL import Image
-from serving import ROOT
+from support.pictures import encode, gradient
+from support.serving import ROOT
 
 from blip2_serve.errors import InvalidImage
 from blip2_serve.images import PixelBudget, load_image

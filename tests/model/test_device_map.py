@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import dispatch_model
-from engine.driving import answer
-from engine.wide_models import Case, make_model
+from support.engine.driving import answer
+from support.engine.wide_models import Case, make_model
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError

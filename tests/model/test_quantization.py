@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from demo import CAPTION, PICTURE
-from serving import serve
-from tiny import save_tiny_checkpoint
+from support.demo import CAPTION, PICTURE
+from support.serving import serve
+from support.tiny import save_tiny_checkpoint
 
 from benchmarks.quantization import caption, stored_bytes
 from blip2_serve.config import Settings

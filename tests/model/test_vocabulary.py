@@ -1,8 +1,8 @@
 """Single tokens as text and bytes, for both kinds of tokenizer."""
 
 import pytest
-from serving import ROOT
-from tiny import byte_tokenizer
+from support.serving import ROOT
+from support.tiny import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

@@ -6,8 +6,8 @@ import io
 from collections.abc import Callable, Iterator
 
 import pytest
-from pictures import jpeg
 from PIL import Image
+from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, InvalidImage

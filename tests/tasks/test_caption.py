@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from pictures import jpeg
 from PIL import Image
+from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow

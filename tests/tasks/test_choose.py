@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from pictures import jpeg
 from PIL import Image
+from support.pictures import jpeg
 
 from benchmarks.choosing import count_right
 from blip2_serve.config import Settings

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
-from pictures import jpeg
+from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow

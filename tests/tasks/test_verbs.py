@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pictures import jpeg
 from PIL import Image
-from tiny import save_tiny_checkpoint
+from support.pictures import jpeg
+from support.tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong, UnknownImage, UrlNotAllowed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from engine.driving import Driver, answer, encoder_of, make_engine
-from engine.wide_models import Case, make_model
+from support.engine.driving import Driver, answer, encoder_of, make_engine
+from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, KnownImage

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from browser.chromium import WAIT_S, chromium
-from browser.web_page import WebPage
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from serving import ROOT, serve
+from support.browser.chromium import WAIT_S, chromium
+from support.browser.web_page import WebPage
+from support.serving import ROOT, serve
 
 FOLDER = ROOT / "docs" / "screenshots"
 WIDTH, HEIGHT = 1120, 760

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import ROOT, server_environment
+from support.serving import ROOT, server_environment
 
 
 @dataclass(frozen=True)

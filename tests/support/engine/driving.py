@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from engine import wide_models
+from support.engine import wide_models
 
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.engine import Engine

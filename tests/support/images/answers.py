@@ -5,7 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from pictures import jpeg
+from support.pictures import jpeg
 
 Handler = Callable[[asyncio.StreamWriter], Awaitable[None]]
 PICTURE = jpeg()

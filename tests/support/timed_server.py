@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
-from serving import free_port
+from support.serving import free_port
 
 STREAM = (
     b'data: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}\n\n',

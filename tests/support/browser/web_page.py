@@ -3,12 +3,12 @@
 import base64
 from pathlib import Path
 
-from browser.chromium import WAIT_S
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+from support.browser.chromium import WAIT_S
 
 _DROP = """
 const [place, name, data] = arguments;

@@ -3,8 +3,8 @@
 import json
 import re
 
-from readme import examples
-from serving import ROOT
+from support.readme import examples
+from support.serving import ROOT
 
 PICTURE = ROOT / "demo.jpeg"
 
