@@ -23,7 +23,7 @@ def decode(ids: list[int]) -> str:
 
 @lru_cache
 def backend_of(model: Any) -> Backend:
-    return make_backend(model)
+    return make_backend(model, wide_models.family_of(model))
 
 
 @lru_cache

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from blip2_serve.engine.messages import FinishedRow, ImageInput, Request
+from blip2_serve.families import Family, find_family
 from blip2_serve.options import DecodingOptions
 
 VOCAB_SIZE = 96
@@ -33,6 +34,13 @@ IMAGE_SIZE = 28
 IMAGE_PROCESSOR = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
 # Each with a seed whose texts are varied and of many lengths.
 KINDS = {"opt": 2, "opt-post-norm": 0, "opt-projected": 2, "opt-bare": 1, "t5-gated-untied": 3, "t5-plain-tied": 5}
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model, by its config."""
+    family = find_family(model.config.model_type, model.config.text_config.model_type)
+    assert family is not None
+    return family
 
 
 @lru_cache

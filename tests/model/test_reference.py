@@ -15,13 +15,12 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference, end_ids_of
 from blip2_serve.options import DecodingOptions
-from blip2_serve.prompts import chat_prompt, vqa_prompt
 
 PROMPTS = {
     "caption": lambda family: "",
     "prefix": lambda family: "a photo of",
-    "vqa": lambda family: vqa_prompt("what is it?", family),
-    "chat": lambda family: chat_prompt([("what?", "a cat"), ("where?", "on a mat.")], "why?"),
+    "vqa": lambda family: family.question_prompt("what is it?"),
+    "chat": lambda family: family.chat_prompt([("what?", "a cat"), ("where?", "on a mat.")], "why?"),
 }
 
 
@@ -50,7 +49,7 @@ def test_answers_are_those_of_transformers_token_for_token(
     num_beams: int,
 ) -> None:
     processor, model = theirs
-    loaded, prompt = tiny_models[family], PROMPTS[kind](family)
+    loaded, prompt = tiny_models[family], PROMPTS[kind](tiny_models[family].family)
     options = DecodingOptions(max_new_tokens=12, num_beams=num_beams)
     answers = set()
     for seed in range(6):

@@ -14,11 +14,11 @@ from tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong, UnknownImage, UrlNotAllowed
+from blip2_serve.families import OPT
 from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.prompts import chat_prompt, vqa_prompt
 from blip2_serve.tasks.verbs import Answer, Tasks
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
@@ -54,7 +54,7 @@ def test_every_verb_gives_the_answer_of_the_reference(
         )
         return [answer.text for answer in answers]
 
-    prompts = ["", vqa_prompt("what?", loaded.family), chat_prompt([("what?", "a cat")], "why?")]
+    prompts = ["", loaded.family.question_prompt("what?"), OPT.chat_prompt([("what?", "a cat")], "why?")]
     assert asyncio.run(ask()) == [expected(loaded, prompt, options) for prompt in prompts]
 
 
