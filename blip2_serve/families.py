@@ -5,7 +5,7 @@ by keys, which `engine.backends` and `model.load` look up. Where each number com
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -108,7 +108,17 @@ FLAN_T5 = Family(
     # `wo` gets numbers beyond float16, which int8 multiplies in, and transformers' T5 feeds a 4-bit `wo` bytes.
     unpacked_layers=("wo",),
 )
-FAMILIES = (OPT, FLAN_T5)
+INSTRUCTBLIP_FLAN_T5 = replace(
+    FLAN_T5,
+    name="instructblip-flan-t5",
+    model_type="instructblip",
+    architecture="InstructBlipForConditionalGeneration",
+    reads_instruction=True,
+    caption_prompt="A short image description.",
+    caption_defaults={"max_new_tokens": 256, "repetition_penalty": 1.5},
+    vqa_defaults={"max_new_tokens": 10, "length_penalty": -1.0, "repetition_penalty": 1.5},
+)
+FAMILIES = (OPT, FLAN_T5, INSTRUCTBLIP_FLAN_T5)
 
 
 def find_family(model_type: object, text_model_type: object) -> Family | None:
