@@ -46,7 +46,7 @@ def base() -> Subject:
     num_bytes = int(weights_read(config).decode * dtype.itemsize)
     machine = Machine(measured_matrix_rate(dtype), measured_bandwidth(num_bytes=num_bytes))
     encoder = ImageEncoder(loaded.model, loaded.image_processor)
-    backend = make_backend(loaded.model)
+    backend = make_backend(loaded.model, loaded.family)
     return Subject("base", loaded.model, encoder, backend, torch.device("cpu"), dtype, machine)
 
 

@@ -31,6 +31,7 @@ from blip2_serve.engine.backends import make_backend
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Finished, ImageInput, Request
 from blip2_serve.engine.vision.image_cache import ImageCache
+from blip2_serve.families import Family, find_family
 from blip2_serve.images import load_image, squash
 from blip2_serve.model.vision import ImageEncoder
 from blip2_serve.options import DecodingOptions
@@ -104,6 +105,13 @@ def about(device: torch.device) -> dict[str, str]:
     return {"date": str(datetime.date.today()), "device": name, "python": platform.python_version(), **versions}
 
 
+def family_of(config: Any) -> Family:
+    """The family of a model that was made from `config`."""
+    family = find_family(config.model_type, config.text_config.model_type)
+    assert family is not None
+    return family
+
+
 def make_subject(name: str, device: torch.device, tiny: bool) -> Subject:
     """Weights on the device, in half precision there; tiny ones are float32 and ask the machine for little."""
     dtype = torch.float32 if tiny else DTYPES[name]
@@ -116,7 +124,7 @@ def make_subject(name: str, device: torch.device, tiny: bool) -> Subject:
         name,
         model,
         ImageEncoder(model, BlipImageProcessorPil(size=size)),
-        make_backend(model),
+        make_backend(model, family_of(config)),
         device,
         dtype,
         Machine(rate, bandwidth),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.workloads import Call
-from blip2_serve.prompts import chat_prompt, vqa_prompt
+from blip2_serve.families import OPT
 
 _BOUNDARY = "blip2-serve-benchmark"
 
@@ -60,7 +60,7 @@ def prompt(call: Call) -> str:
     """What our server makes of a call, for those to whom the whole prompt is sent."""
     if call.task == "caption":
         return ""
-    return chat_prompt(call.turns, call.question) if call.turns else vqa_prompt(call.question, "opt")
+    return OPT.chat_prompt(call.turns, call.question) if call.turns else OPT.question_prompt(call.question)
 
 
 def _multipart(path: str, fields: Mapping[str, str], picture: bytes) -> Post:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from benchmarks.pictures import uploads
-from blip2_serve.prompts import Turn
+from blip2_serve.families import Turn
 
 SHORT_TOKENS = 10
 NUM_TURNS = 6

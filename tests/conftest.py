@@ -11,7 +11,7 @@ from support.tiny import save_tiny_checkpoint
 from blip2_serve.config import Settings
 from blip2_serve.model.load import LoadedModel, load_model
 
-FAMILIES = ("opt", "t5")
+FAMILIES = ("opt", "t5", "instructblip")
 
 # Tiny models gain nothing from a second thread and lose much where cores are shared.
 torch.set_num_threads(1)

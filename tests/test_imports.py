@@ -11,9 +11,9 @@ PACKAGE = ROOT / "blip2_serve"
 
 # errors, config, options <- images, prompts <- model <- engine <- tasks <- api <- ui <- service
 LAYERS = [
-    {"errors", "options", "metrics"},
+    {"errors", "options", "metrics", "families"},
     {"config"},
-    {"images", "prompts"},
+    {"images"},
     {"model"},
     {"engine"},
     {"tasks"},

@@ -28,9 +28,11 @@ _PREFILL_TOKENS_PER_STEP_ON_GPU = 2048
 
 def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
     """The engine of one model, not started yet."""
-    backend = make_backend(loaded.model)
+    backend = make_backend(loaded.model, loaded.family)
     device = loaded.placement.device
-    encode_images = ImageEncoder(loaded.model, loaded.image_processor)
+    encode_images = ImageEncoder(
+        loaded.model, loaded.image_processor, reads_instruction=loaded.family.reads_instruction
+    )
     encoder_threads = _ENCODER_THREADS.get(device.type, 0)
     if encoder_threads:
         encode_images.trace()

@@ -14,12 +14,13 @@ from blip2_serve.options import DecodingOptions, FinishReason
 class ImageInput:
     """A picture at the model's own size.
 
-    `key` is the SHA-256 of the uploaded bytes and the checkpoint's name; `pixels` are S * S * 3 bytes, RGB,
-    row by row, already resized to the model's square.
+    `key` is the SHA-256 of all that its image tokens depend on; `pixels` are S * S * 3 bytes, RGB, row by row, already
+    resized to the model's square; `instruction_ids` are the prompt as a Q-Former reads it, if it does.
     """
 
     key: bytes
     pixels: bytes
+    instruction_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from blip2_serve.engine.sequence import SequenceState
 
 logger = logging.getLogger(__name__)
 
-EncodeImages = Callable[[Sequence[bytes]], torch.Tensor]
+EncodeImages = Callable[[Sequence[bytes], Sequence[tuple[int, ...]]], torch.Tensor]
 MAX_FAILURES_IN_A_ROW = 8
 
 Failures = dict[SequenceState, Exception]
@@ -76,7 +76,8 @@ class Runner:
         def encode() -> None:
             self.on_call()
             # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
-            rows.extend([row.clone() for row in self.encode_images([image.pixels for image in images])])
+            pixels, instructions = [image.pixels for image in images], [image.instruction_ids for image in images]
+            rows.extend([row.clone() for row in self.encode_images(pixels, instructions)])
 
         error = _attempt(encode)
         if error is None:

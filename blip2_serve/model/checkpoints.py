@@ -1,13 +1,10 @@
-"""The checkpoints that are known by name, and what their configs do not say: caption prompt and dtype on a GPU."""
+"""The checkpoints that are known by name, and the caption prompt, which their configs do not tell."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
-from blip2_serve.prompts import Family
-
-Dtype = Literal["float32", "float16", "bfloat16"]
+from blip2_serve.families import FLAN_T5, OPT, Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,26 +14,24 @@ class Checkpoint:
     Attributes:
         caption_prompt: what the checkpoint was fine-tuned to continue when it captions ("" for the others).
         image_size: side of its square input, in pixels.
-        gpu_dtype: half precision it was trained in: fp16 for OPT, bf16 for Flan-T5 (fp16 gives rubbish).
     """
 
     name: str
     family: Family
     caption_prompt: str
     image_size: int
-    gpu_dtype: Dtype
 
 
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
-        Checkpoint("Salesforce/blip2-opt-2.7b", "opt", "", 224, "float16"),
-        Checkpoint("Salesforce/blip2-opt-6.7b", "opt", "", 224, "float16"),
-        Checkpoint("Salesforce/blip2-opt-2.7b-coco", "opt", "a photo of", 364, "float16"),
-        Checkpoint("Salesforce/blip2-opt-6.7b-coco", "opt", "a photo of", 364, "float16"),
-        Checkpoint("Salesforce/blip2-flan-t5-xl", "t5", "", 224, "bfloat16"),
-        Checkpoint("Salesforce/blip2-flan-t5-xl-coco", "t5", "a photo of", 364, "bfloat16"),
-        Checkpoint("Salesforce/blip2-flan-t5-xxl", "t5", "", 224, "bfloat16"),
+        Checkpoint("Salesforce/blip2-opt-2.7b", OPT, "", 224),
+        Checkpoint("Salesforce/blip2-opt-6.7b", OPT, "", 224),
+        Checkpoint("Salesforce/blip2-opt-2.7b-coco", OPT, "a photo of", 364),
+        Checkpoint("Salesforce/blip2-opt-6.7b-coco", OPT, "a photo of", 364),
+        Checkpoint("Salesforce/blip2-flan-t5-xl", FLAN_T5, "", 224),
+        Checkpoint("Salesforce/blip2-flan-t5-xl-coco", FLAN_T5, "a photo of", 364),
+        Checkpoint("Salesforce/blip2-flan-t5-xxl", FLAN_T5, "", 224),
     )
 }
 MATCHING_CHECKPOINTS = ("Salesforce/blip2-itm-vit-g", "Salesforce/blip2-itm-vit-g-coco")
@@ -49,7 +44,7 @@ def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None
     A folder may carry the name and hold another model, which its config tells by `family` or `image_size`.
     """
     known = CHECKPOINTS.get(model) or CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
-    return known if known and (known.family, known.image_size) == (family, image_size) else None
+    return known if known and known.family is family and known.image_size == image_size else None
 
 
 def is_matching_only(model: str) -> bool:

@@ -8,13 +8,10 @@ import torch
 
 from blip2_serve.config import Settings, available_cpus, available_memory_bytes
 from blip2_serve.errors import StartupError
-from blip2_serve.model.checkpoints import Dtype
-from blip2_serve.prompts import Family
+from blip2_serve.families import Family
 
 # Below this many parameters a forward pass is bound by overheads, and bfloat16 gains nothing on a CPU.
 _SMALL_MODEL = 50e6
-# What the published checkpoints were trained in; Flan-T5 overflows in float16.
-_GPU_DTYPES: dict[Family, Dtype] = {"opt": "float16", "t5": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +28,8 @@ class Placement:
     device_map: str = "off"
 
 
-def choose_placement(
-    settings: Settings, family: Family, num_parameters: float, gpu_dtype: Dtype | None = None
-) -> Placement:
-    """Take what the settings ask for, else the fastest that is right for the checkpoint.
-
-    `gpu_dtype` is that of a checkpoint known by name; of others the family tells it.
+def choose_placement(settings: Settings, family: Family, num_parameters: float) -> Placement:
+    """Take what the settings ask for, else the fastest that is right for the family.
 
     Raises:
         StartupError: the device is not there, there is none to spread layers over, or the dtype cannot serve this
@@ -46,8 +39,8 @@ def choose_placement(
     if settings.device_map == "auto":
         _check_device_map(device)
         device_reason += "; layers spread over all of them: set by BLIP2_DEVICE_MAP"
-    dtype, dtype_reason = _choose_dtype(settings, device, gpu_dtype or _GPU_DTYPES[family], num_parameters)
-    if family == "t5" and dtype is torch.float16:
+    dtype, dtype_reason = _choose_dtype(settings, device, family, num_parameters)
+    if family.overflows_in_float16 and dtype is torch.float16:
         raise StartupError(
             "BLIP2_DTYPE='float16' overflows in Flan-T5 and gives rubbish: use bfloat16 or float32 instead."
         )
@@ -95,12 +88,12 @@ def _check_device_map(device: torch.device) -> None:
 
 
 def _choose_dtype(
-    settings: Settings, device: torch.device, gpu_dtype: Dtype, num_parameters: float
+    settings: Settings, device: torch.device, family: Family, num_parameters: float
 ) -> tuple[torch.dtype, str]:
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype), f"{settings.dtype}: set by BLIP2_DTYPE"
     if device.type == "cuda":
-        return getattr(torch, gpu_dtype), f"{gpu_dtype}: what the checkpoint was trained in, on CUDA"
+        return getattr(torch, family.gpu_dtype), f"{family.gpu_dtype}: what the checkpoint was trained in, on CUDA"
     if settings.quantize != "none":
         return torch.bfloat16, f"bfloat16: half precision beside layers in {settings.quantize}"
     if num_parameters >= _SMALL_MODEL and cpu_has_fast_bfloat16():

@@ -1,7 +1,7 @@
 """Load a checkpoint once: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +9,24 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import rename_source_key
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
-from transformers.models.blip_2.configuration_blip_2 import Blip2Config
-from transformers.models.blip_2.modeling_blip_2 import Blip2ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
+from blip2_serve.families import Family
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
-from blip2_serve.model.locate import Shape, check_cache_folder, fingerprint, locate_checkpoint, read_headers
-from blip2_serve.model.quantization import check_quantization, quantization_config
-from blip2_serve.prompts import Family
+from blip2_serve.model.locate import (
+    INSTRUCTION_TOKENIZER,
+    check_cache_folder,
+    fingerprint,
+    locate_checkpoint,
+    read_family,
+    read_headers,
+)
+from blip2_serve.model.quantization import check_quantization
+from blip2_serve.model.weights import check_weights, load_weights, model_class
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +39,10 @@ _LONGEST_CAUSE = 300  # characters of another library's message
 class Parts:
     """All of a checkpoint but its weights; `known` is what its name says beyond its config."""
 
-    config: Blip2Config
+    family: Family
+    config: Any
     tokenizer: Any
+    instruction_tokenizer: Any
     image_processor: BlipImageProcessorPil
     known: Checkpoint | None
     placement: Placement
@@ -48,7 +54,8 @@ class LoadedModel:
 
     Attributes:
         name: what the outside may know it by (never a path).
-        model: on its device, in evaluation mode, without gradients.
+        model: of the class `family.architecture`, on its device, in evaluation mode, without gradients.
+        instruction_tokenizer: the Q-Former's, None where it reads no prompt.
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image tokens, prompt and new tokens together.
         fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
@@ -56,8 +63,9 @@ class LoadedModel:
 
     name: str
     family: Family
-    model: Blip2ForConditionalGeneration
+    model: Any
     tokenizer: Any
+    instruction_tokenizer: Any
     image_processor: BlipImageProcessorPil
     caption_prompt: str
     max_context_tokens: int
@@ -78,6 +86,14 @@ class LoadedModel:
         """Token ids of a prompt, special tokens of the template included; spelled-out ones stay plain text."""
         ids: list[int] = self.tokenizer(text, split_special_tokens=True)["input_ids"]
         return ids
+
+    def encode_instruction(self, text: str) -> tuple[int, ...]:
+        """What a Q-Former that reads the prompt is given of it, cut to its positions; nothing for any other."""
+        if self.instruction_tokenizer is None:
+            return ()
+        longest = self.model.config.qformer_config.max_position_embeddings
+        encoded = self.instruction_tokenizer(text, split_special_tokens=True, truncation=True, max_length=longest)
+        return tuple(encoded["input_ids"])
 
     def decode_text(self, ids: list[int]) -> str:
         """The text of generated ids, without special tokens."""
@@ -104,16 +120,18 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     """
     _quieten_transformers()
     name = f"BLIP2_MODEL={settings.model!r}:"
-    config, num_parameters = _check_config(settings.model, folder)
+    family = read_family(folder, settings.model)
+    config, num_parameters = _check_config(settings.model, family, folder)
     with _one_line(f"{name} the tokenizer cannot be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        instruction_tokenizer = _instruction_tokenizer(family, folder)
     with _one_line(f"{name} the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         _check_image_size(name, config, image_processor)
-    check_quantization(settings, config.text_config)
-    known = find_known(settings.model, _family(config), config.vision_config.image_size)
-    placement = choose_placement(settings, _family(config), num_parameters, known.gpu_dtype if known else None)
-    return Parts(config, tokenizer, image_processor, known, placement)
+    check_quantization(settings, family, config.text_config)
+    known = find_known(settings.model, family, config.vision_config.image_size)
+    placement = choose_placement(settings, family, num_parameters)
+    return Parts(family, config, tokenizer, instruction_tokenizer, image_processor, known, placement)
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
@@ -126,24 +144,29 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     logger.info("%s on %s", settings.model, parts.placement.reason)
     return LoadedModel(
         name=public_name(settings.model),
-        family=_family(parts.config),
-        model=_load_weights(folder, parts.placement, _family(parts.config)),
+        family=parts.family,
+        model=load_weights(folder, parts.placement, parts.family),
         tokenizer=parts.tokenizer,
+        instruction_tokenizer=parts.instruction_tokenizer,
         image_processor=parts.image_processor,
-        caption_prompt=parts.known.caption_prompt if parts.known else "",
+        caption_prompt=(parts.known or parts.family).caption_prompt,
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
         fingerprint=fingerprint(folder, settings.model, settings.quantize),
     )
 
 
-def _check_config(model: str, folder: Path) -> tuple[Blip2Config, int]:
+def _check_config(model: str, family: Family, folder: Path) -> tuple[Any, int]:
     """The config, and how many parameters the files hold."""
     with _one_line(f"BLIP2_MODEL={model!r}: config.json does not describe a BLIP-2"):
-        config = Blip2Config.from_pretrained(folder)
+        config = model_class(family).config_class.from_pretrained(folder)
         headers = read_headers(folder, model)
-        _check_weights(model, config, headers)
+        check_weights(model, family, config, headers)
     return config, sum(torch.Size(shape).numel() for shape in headers.values())
+
+
+def _instruction_tokenizer(family: Family, folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder / INSTRUCTION_TOKENIZER) if family.reads_instruction else None
 
 
 @contextmanager
@@ -158,7 +181,7 @@ def _one_line(what_failed: str) -> Iterator[None]:
         raise StartupError(f"{what_failed} ({type(error).__name__}: {cause}).") from error
 
 
-def _check_image_size(name: str, config: Blip2Config, image_processor: BlipImageProcessorPil) -> None:
+def _check_image_size(name: str, config: Any, image_processor: BlipImageProcessorPil) -> None:
     side, size = config.vision_config.image_size, image_processor.size
     if (size["height"], size["width"]) != (side, side):
         raise StartupError(
@@ -167,87 +190,7 @@ def _check_image_size(name: str, config: Blip2Config, image_processor: BlipImage
         )
 
 
-def _check_weights(model: str, config: Blip2Config, headers: dict[str, Shape]) -> None:
-    """Compare names and shapes with those the config asks for: transformers would draw what is missing at random."""
-    with torch.device("meta"):
-        empty = Blip2ForConditionalGeneration(config)
-    wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
-    found = _as_loaded(empty, headers)
-    tied: dict[str, str] = empty.all_tied_weights_keys
-    sources = {tied.get(name, name) for name in found}  # of weights that are one, a file may hold any
-    _refuse(model, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
-    _refuse(
-        model,
-        "have another shape than config.json says",
-        [name for name in wanted if found.get(name, wanted[name]) != wanted[name]],
-    )
-
-
-def _as_loaded(empty: Blip2ForConditionalGeneration, headers: dict[str, Shape]) -> dict[str, Shape]:
-    """The names under which transformers would load what the files hold; it knows some older spellings."""
-    renamings = get_model_conversion_mapping(empty)
-    return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
-
-
-def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
-    if names:
-        raise StartupError(
-            f"BLIP2_MODEL={model!r} cannot be served: weights {what_is_wrong} ({len(names)}, the first is {names[0]});"
-            " download it again."
-        )
-
-
-def _load_weights(folder: Path, placement: Placement, family: Family) -> Blip2ForConditionalGeneration:
-    placed = _placing(placement, family)
-    try:
-        model, report = Blip2ForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=placement.dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **placed,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
-    # `check_model` has looked already, with our own eyes; here transformers says what it made up.
-    _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
-    if placement.device_map == "auto":
-        _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
-    # What `device_map` has placed is not to be moved, packed numbers least of all.
-    model = model if placed else model.to(placement.device)
-    return model.eval().requires_grad_(False)
-
-
-def _placing(placement: Placement, family: Family) -> dict[str, Any]:
-    """What `from_pretrained` needs to place weights itself; nothing where they are moved afterwards."""
-    spread = placement.device_map == "auto"
-    device_map = {"device_map": "auto" if spread else {"": placement.device}}
-    if placement.quantize == "none":
-        return device_map if spread else {}
-    return {"quantization_config": quantization_config(placement.quantize, family, placement.dtype), **device_map}
-
-
-def _check_spread(model: str, places: Mapping[str, int | str | torch.device]) -> None:
-    """Our decoders read weights where they lie: accelerate's way to keep some elsewhere until they are used is none."""
-    left = [name for name, place in places.items() if str(place) in ("cpu", "disk")]
-    if left:
-        raise StartupError(
-            f"the checkpoint in {model!r} does not fit on the CUDA devices (parts that are left over: {len(left)}, the"
-            f" first is {left[0] or 'all of it'}): use more or larger ones, or BLIP2_QUANTIZE=int8 or int4."
-        )
-    if len({str(place) for name, place in places.items() if not name.startswith("language_model")}) > 1:
-        raise StartupError(
-            f"the checkpoint in {model!r} would have its vision tower and Q-Former on several devices, and they stay"
-            " together: use larger devices, or BLIP2_QUANTIZE=int8 or int4."
-        )
-
-
-def _family(config: Blip2Config) -> Family:
-    return "opt" if config.use_decoder_only_language_model else "t5"
-
-
-def _context_size(config: Blip2Config) -> int:
+def _context_size(config: Any) -> int:
     positions = getattr(config.text_config, "max_position_embeddings", MAX_CONTEXT_TOKENS)
     return min(MAX_CONTEXT_TOKENS, int(positions))
 

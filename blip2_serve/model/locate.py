@@ -23,12 +23,15 @@ from safetensors import SafetensorError, safe_open
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
+from blip2_serve.families import FAMILIES, Family, find_family
 from blip2_serve.model.checkpoints import BUNDLED, is_matching_only
 
 Shape = tuple[int, ...]
 
 # safetensors only: other weight formats run code when they are read.
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+# The folder in which transformers keeps the tokenizer of a Q-Former that reads the prompt.
+INSTRUCTION_TOKENIZER = "qformer_tokenizer"
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 _SUGGESTION = "set BLIP2_MODEL to demo or demo-t5, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
 
@@ -83,23 +86,31 @@ def check_checkpoint(folder: Path, model: str) -> None:
     Raises:
         StartupError: a file is missing, cut short or of another kind of model.
     """
-    config = _read_json(folder / "config.json", model)
-    _check_kind(config, model)
+    family = read_family(folder, model)
     read_headers(folder, model)
     if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
         raise _incomplete(model, "preprocessor_config.json")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
         raise _incomplete(model, "tokenizer.json")
+    if family.reads_instruction and not any((folder / INSTRUCTION_TOKENIZER).glob("*.json")):
+        raise _incomplete(model, INSTRUCTION_TOKENIZER)
 
 
-def _check_kind(config: dict[str, Any], model: str) -> None:
+def read_family(folder: Path, model: str) -> Family:
+    """The family that the config tells.
+
+    Raises:
+        StartupError: it tells none, or the config is not there or damaged.
+    """
+    config = _read_json(folder / "config.json", model)
     kind = config.get("model_type")
     language_model = (config.get("text_config") or {}).get("model_type", "opt")
-    if kind != "blip-2":
+    if kind not in [family.model_type for family in FAMILIES]:
         raise StartupError(f"BLIP2_MODEL={model!r} is a {kind!r} checkpoint, not a BLIP-2 one; {_SUGGESTION}.")
     if "Blip2ForImageTextRetrieval" in (config.get("architectures") or []):
         raise StartupError(f"BLIP2_MODEL={model!r} has no language model: it cannot caption; {_SUGGESTION}.")
-    if language_model not in ("opt", "t5"):
+    family = find_family(kind, language_model)
+    if family is None:
         raise StartupError(
             f"BLIP2_MODEL={model!r} has a {language_model!r} language model; OPT and T5 ones are served."
         )
@@ -108,6 +119,7 @@ def _check_kind(config: dict[str, Any], model: str) -> None:
             f"BLIP2_MODEL={model!r} is an old conversion without image_token_index in its config.json:"
             " download the current revision of the checkpoint."
         )
+    return family
 
 
 def _weight_files(folder: Path, model: str) -> list[Path]:
@@ -141,7 +153,7 @@ def fingerprint(folder: Path, model: str, quantize: str = "none") -> bytes:
     another file of the same model the same size and time. Of the JSON files: all.
     """
     digest = hashlib.sha256(b"" if quantize == "none" else quantize.encode())
-    for path in sorted(folder.glob("*.json")):
+    for path in [*sorted(folder.glob("*.json")), *sorted((folder / INSTRUCTION_TOKENIZER).glob("*.json"))]:
         digest.update(path.name.encode() + path.read_bytes())
     for path in _weight_files(folder, model):
         about = path.stat()

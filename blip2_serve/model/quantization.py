@@ -5,6 +5,7 @@ model without quantisation. What it saves and costs: docs/quantisation.md.
 """
 
 import logging
+import math
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,17 +14,15 @@ from transformers import BitsAndBytesConfig
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.prompts import Family
+from blip2_serve.families import Family
 
 REQUIREMENTS = "requirements-quantize.txt"
 _LIBRARIES = ("bitsandbytes", "accelerate")
 _INT4_BLOCK = 64  # numbers that share a scale; bitsandbytes' product on CPUs wants whole blocks
 _KEPT = ["vision_model", "qformer", "language_projection", "lm_head", "project_in", "project_out"]
-# Flan-T5's `wo` gets numbers beyond float16, which int8 multiplies in, and transformers' T5 feeds a 4-bit `wo` bytes.
-_KEPT_IN_T5 = ["wo"]
 
 
-def check_quantization(settings: Settings, text_config: Any) -> None:
+def check_quantization(settings: Settings, family: Family, text_config: Any) -> None:
     """Look for the libraries without importing them, and at the widths of the language model.
 
     Raises:
@@ -37,7 +36,7 @@ def check_quantization(settings: Settings, text_config: Any) -> None:
         raise StartupError(
             f"{name} needs {' and '.join(missing)}: run `pip install -r {REQUIREMENTS}`, or set BLIP2_QUANTIZE=none."
         )
-    odd = [width for width in _packed_widths(text_config) if width % _INT4_BLOCK]
+    odd = [width for width in _packed_widths(family, text_config) if width % _INT4_BLOCK]
     if settings.quantize == "int4" and odd:
         raise StartupError(
             f"{name} packs blocks of {_INT4_BLOCK} numbers, and this language model has layers {odd[0]} wide:"
@@ -45,18 +44,16 @@ def check_quantization(settings: Settings, text_config: Any) -> None:
         )
 
 
-def _packed_widths(text_config: Any) -> tuple[int, ...]:
-    """How many inputs the packed layers have."""
-    if text_config.model_type == "opt":
-        return text_config.hidden_size, text_config.ffn_dim
-    return text_config.d_model, text_config.num_heads * text_config.d_kv
+def _packed_widths(family: Family, text_config: Any) -> list[int]:
+    """Numbers of inputs of the packed layers."""
+    return [math.prod(getattr(text_config, name) for name in names) for names in family.packed_widths]
 
 
 def quantization_config(bits: str, family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
     """What `from_pretrained` needs for `bits` "int8" (LLM.int8) or "int4" (NF4, multiplied in `dtype`)."""
     # At import it says which optional kernels it lacks, and at the first product that it casts; neither is news.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    kept = _KEPT + (_KEPT_IN_T5 if family == "t5" else [])
+    kept = [*_KEPT, *family.unpacked_layers]
     if bits == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(

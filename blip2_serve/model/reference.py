@@ -3,6 +3,7 @@
 It is the oracle that everything faster is compared with.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,13 @@ class Reference:
         self._loaded = loaded
 
     @torch.inference_mode()
-    def generate(self, image: Image.Image, prompt_ids: list[int], options: DecodingOptions) -> Generated:
-        """Continue `prompt_ids` (special tokens included, image tokens not) for an RGB picture of any size."""
+    def generate(
+        self, image: Image.Image, prompt_ids: list[int], options: DecodingOptions, instruction_ids: Sequence[int] = ()
+    ) -> Generated:
+        """Continue `prompt_ids` (special tokens included, image tokens not) for an RGB picture of any size.
+
+        `instruction_ids` are the prompt in the tokens of a Q-Former that reads it.
+        """
         model, placement = self._loaded.model, self._loaded.placement
         pixels = self._loaded.image_processor(image, return_tensors="pt")["pixel_values"]
         ids = [model.config.image_token_index] * self._loaded.num_query_tokens + prompt_ids
@@ -40,18 +46,30 @@ class Reference:
             pixel_values=pixels.to(placement.device, placement.dtype),
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
+            **self._inputs(instruction_ids),
             **generate_arguments(options),
         )
         # A decoder-only model's output repeats the prompt, an encoder-decoder's begins with the start token.
-        begin = len(ids) if self._loaded.family == "opt" else 1
+        begin = len(ids) if self._loaded.family.decoder_only else 1
         return self._finished(output[0, begin:].tolist())
 
     @torch.inference_mode()
-    def score(self, image: Image.Image, prompt_ids: list[int], continuation_ids: list[int]) -> list[float]:
+    def score(
+        self,
+        image: Image.Image,
+        prompt_ids: list[int],
+        continuation_ids: list[int],
+        instruction_ids: Sequence[int] = (),
+    ) -> list[float]:
         """Log-probability of each token of a continuation, from the model's raw logits."""
         model, placement = self._loaded.model, self._loaded.placement
         pixels = self._loaded.image_processor(image, return_tensors="pt")["pixel_values"]
-        return score_continuation(model, pixels.to(placement.device, placement.dtype), prompt_ids, continuation_ids)
+        pixels = pixels.to(placement.device, placement.dtype)
+        return score_continuation(model, pixels, prompt_ids, continuation_ids, **self._inputs(instruction_ids))
+
+    def _inputs(self, instruction_ids: Sequence[int]) -> dict[str, torch.Tensor]:
+        inputs = self._loaded.family.reference_inputs(instruction_ids)
+        return {name: torch.tensor([ids], device=self._loaded.placement.device) for name, ids in inputs.items()}
 
     def _finished(self, ids: list[int]) -> Generated:
         has_ended = bool(ids) and ids[-1] in end_ids_of(self._loaded.model.language_model)
@@ -59,22 +77,27 @@ class Reference:
 
 
 def score_continuation(
-    model: Any, pixel_values: torch.Tensor, prompt_ids: list[int], continuation_ids: list[int]
+    model: Any,
+    pixel_values: torch.Tensor,
+    prompt_ids: list[int],
+    continuation_ids: list[int],
+    **others: torch.Tensor,
 ) -> list[float]:
     """The log-probabilities by one call of transformers' forward, which is shown prompt and continuation at once.
 
-    `pixel_values` (1, 3, S, S); `prompt_ids` as `Reference.generate` takes them; all on one device.
+    `pixel_values` (1, 3, S, S); `prompt_ids` as `Reference.generate` takes them; `others` are inputs (1, n) that the
+    family's model takes beside; all on one device.
     """
     prompt = [model.config.image_token_index] * model.config.num_query_tokens + prompt_ids
-    is_opt = model.config.use_decoder_only_language_model
-    input_ids = torch.tensor([prompt + continuation_ids if is_opt else prompt], device=pixel_values.device)
-    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-    if not is_opt:
+    is_decoder_only = model.config.use_decoder_only_language_model
+    input_ids = torch.tensor([prompt + continuation_ids if is_decoder_only else prompt], device=pixel_values.device)
+    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **others}
+    if not is_decoder_only:
         start = [model.config.text_config.decoder_start_token_id]
         inputs["decoder_input_ids"] = torch.tensor([start + continuation_ids[:-1]], device=pixel_values.device)
     logits = model(pixel_values=pixel_values, **inputs).logits[0]
     # The logits at a token are about the next one; T5's decoder is shown nothing but the continuation.
-    first = len(prompt) - 1 if is_opt else 0
+    first = len(prompt) - 1 if is_decoder_only else 0
     logprobs = logits[first : first + len(continuation_ids)].float().log_softmax(dim=-1)
     return [logprobs[place, token].item() for place, token in enumerate(continuation_ids)]
 

@@ -1,4 +1,4 @@
-"""ViT and Q-Former, written out on the weights of transformers' modules (5.23, models/blip_2/modeling_blip_2.py).
+"""The ViT, written out on the weights of transformers' module (5.23, models/blip_2/modeling_blip_2.py).
 
 The same sums in the same order of casts, without what a module costs per call, and with linear layers that are fused
 and packed (see linear.py). No dropout, no masks: every patch is seen.
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from blip2_serve.model.linear import Linear, fuse, linear_of, norm_of
+from blip2_serve.model.linear import linear_of, norm_of
 
 
 class VisionTower:
@@ -64,63 +64,15 @@ class _VisionLayer:
         return self._down(self._activation(self._up(self._feed_norm(hidden)))).add_(hidden)
 
 
-class QFormer:
-    """A `Blip2QFormerModel` as generation uses it: the query tokens ask, patches are seen, no text."""
-
-    def __init__(self, qformer: Any) -> None:
-        self._dtype: torch.dtype = qformer.layernorm.weight.dtype
-        self._norm = norm_of(qformer.layernorm)
-        self._layers = [_QFormerLayer(layer) for layer in qformer.encoder.layer]
-
-    def __call__(self, queries: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """queries (n, query tokens, width), seen (n, patches, vision width); returns the queries' answers, as wide."""
-        hidden, seen = self._norm(queries.to(self._dtype)), seen.to(self._dtype)
-        for layer in self._layers:
-            hidden = layer(hidden, seen)
-        return hidden
-
-
-class _QFormerLayer:
-    """Self-attention, in some layers a look at the patches, feed-forward; norms come last."""
-
-    def __init__(self, layer: Any) -> None:
-        own = layer.attention.attention
-        self._num_heads: int = own.num_attention_heads
-        self._own_inputs = fuse([own.query, own.key, own.value])
-        self._own_output, self._own_norm = _output_of(layer.attention.output)
-        self._looks: bool = layer.has_cross_attention
-        if self._looks:
-            cross = layer.crossattention.attention
-            self._cross_query = linear_of(cross.query)
-            self._cross_inputs = fuse([cross.key, cross.value])
-            self._cross_output, self._cross_norm = _output_of(layer.crossattention.output)
-        self._up = linear_of(layer.intermediate_query.dense)
-        self._activation = layer.intermediate_query.intermediate_act_fn
-        self._down, self._feed_norm = _output_of(layer.output_query)
-
-    def __call__(self, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """hidden (n, query tokens, width), seen (n, patches, vision width)."""
-        query, keys, values = self._own_inputs(hidden).chunk(3, dim=-1)
-        mixed = attend(query, keys, values, self._num_heads)
-        hidden = self._own_norm(self._own_output(mixed) + hidden)
-        if self._looks:
-            keys, values = self._cross_inputs(seen).chunk(2, dim=-1)
-            mixed = attend(self._cross_query(hidden), keys, values, self._num_heads)
-            hidden = self._cross_norm(self._cross_output(mixed) + hidden)
-        return self._feed_norm(self._down(self._activation(self._up(hidden))) + hidden)
-
-
-def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """Attention without a mask; query (n, tokens, width), keys and values (n, others, width); as long as query."""
+def attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, num_heads: int, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention; query (n, tokens, width), keys and values (n, others, width), mask (n, 1, 1, others); as query."""
     by_head = _by_head(query, num_heads), _by_head(keys, num_heads), _by_head(values, num_heads)
-    mixed = F.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2])
+    mixed = F.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2], attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2)
 
 
 def _by_head(states: torch.Tensor, num_heads: int) -> torch.Tensor:
     """(n, tokens, width) -> (n, heads, tokens, head_dim), a view."""
     return states.view(*states.shape[:2], num_heads, -1).transpose(1, 2)
-
-
-def _output_of(module: Any) -> tuple[Linear, Linear]:
-    return linear_of(module.dense), norm_of(module.LayerNorm)

@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from blip2_serve.model.instructed_qformer import InstructedQFormer
 from blip2_serve.model.linear import linear_of
-from blip2_serve.model.tower import QFormer, VisionTower
+from blip2_serve.model.qformer import QFormer
+from blip2_serve.model.tower import VisionTower
+
+# By whether the Q-Former reads the prompt.
+_QFORMERS: dict[bool, type[QFormer] | type[InstructedQFormer]] = {False: QFormer, True: InstructedQFormer}
 
 
 class ImageEncoder:
@@ -18,25 +23,28 @@ class ImageEncoder:
     each of the 256 levels of each channel, so the result is bit-equal to its own.
     """
 
-    def __init__(self, model: Any, image_processor: Any) -> None:
+    def __init__(self, model: Any, image_processor: Any, *, reads_instruction: bool = False) -> None:
         self._size: int = model.config.vision_config.image_size
         self._table = _levels(image_processor).flatten().to(model.device)
         self._first_level = torch.tensor([[0], [256], [512]], dtype=torch.int32, device=model.device)
         self._dtype = model.get_input_embeddings().weight.dtype
         self._tower = VisionTower(model.vision_model)
-        self._qformer = QFormer(model.qformer)
+        self._qformer = _QFORMERS[reads_instruction](model.qformer)
+        self._reads_instruction = reads_instruction
         self._queries = model.query_tokens.data
         self._project = linear_of(model.language_projection)
-        self._run: Callable[[torch.Tensor], torch.Tensor] = self._encode
+        self._run: Callable[..., torch.Tensor] = self._encode
         self._is_packed = any(weight.is_meta for weight in model.vision_model.parameters())
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[bytes]) -> torch.Tensor:
+    def __call__(self, images: Sequence[bytes], instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
         """images: S * S * 3 bytes RGB each; returns (images, query tokens, text width) in the compute dtype.
 
+        `instructions` are the prompts' ids, one for each image, of a Q-Former that reads them.
         Raises ValueError for pixels of another size.
         """
-        return self._run(self.normalise(images))
+        pixel_values = self.normalise(images)
+        return self._run(pixel_values, instructions) if self._reads_instruction else self._run(pixel_values)
 
     def trace(self) -> None:
         """Records the encoder once, so that it runs as a single call which does not need the interpreter's lock.
@@ -44,9 +52,9 @@ class ImageEncoder:
         A thread that encodes beside one that decodes would otherwise ask for the lock at each of some hundred
         operations. The same kernels run in the same order, so not a bit changes. torch.jit is deprecated in favour of
         torch.compile, which needs a C++ compiler at run time. Packed weights (see model/linear.py) cannot be recorded;
-        models that have them spend their time in the operations, not between them.
+        models that have them spend their time in the operations, not between them. Nor can prompts of any length.
         """
-        if self._is_packed:
+        if self._is_packed or self._reads_instruction:
             return
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
@@ -63,10 +71,10 @@ class ImageEncoder:
         by_channel = levels.view(len(images), -1, 3).mT.int() + self._first_level
         return self._table[by_channel].view(len(images), 3, side, side)
 
-    def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def _encode(self, pixel_values: torch.Tensor, instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
         """pixel_values (n, 3, S, S) float32. The order of casts is that of `Blip2ForConditionalGeneration.generate`."""
         seen = self._tower(pixel_values)
-        answers = self._qformer(self._queries.expand(seen.shape[0], -1, -1), seen)
+        answers = self._qformer(self._queries.expand(seen.shape[0], -1, -1), seen, instructions)
         return self._project(answers.to(seen.dtype)).to(self._dtype)
 
 

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blip2_serve.engine.messages import FinishedRow
-from blip2_serve.model.load import LoadedModel
-from blip2_serve.model.reference import end_ids_of
 from blip2_serve.options import MAX_NUM_BEAMS
 
 Normalize = Literal["sum", "length"]
-Ids = tuple[int, ...]
 
 # Rows of one engine request: so many fit whatever BLIP2_MAX_ROWS says, as so many beams do.
 CHOICES_PER_REQUEST = MAX_NUM_BEAMS
@@ -45,17 +42,7 @@ def in_order(choices: Sequence[str]) -> list[str]:
     return sorted(choices, key=lambda text: (len(text), text))
 
 
-def encode_choice(loaded: LoadedModel, text: str) -> Ids:
-    """The ids with which the model would give this answer: OPT's after a space, no BOS, then the end token.
-
-    The end token is the one that ends `generate`, a newline for the published OPTs; of several the first.
-    """
-    spelled = f" {text}" if loaded.family == "opt" else text
-    ids = loaded.tokenizer(spelled, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return (*ids, *end_ids_of(loaded.model.language_model)[:1])
-
-
-def in_rounds(continuations: Sequence[Ids]) -> list[tuple[Ids, ...]]:
+def in_rounds(continuations: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], ...]]:
     """The continuations of each engine request."""
     starts = range(0, len(continuations), CHOICES_PER_REQUEST)
     return [tuple(continuations[start : start + CHOICES_PER_REQUEST]) for start in starts]

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.messages import ImageInput, KnownImage
 from blip2_serve.errors import Busy, DeadlineExceeded, ImageTooLarge
 from blip2_serve.images import ImageId, ImageSource, PixelBudget, Upload, load_image, squash
 from blip2_serve.images.fetch import ImageFetcher
+from blip2_serve.images.pixel_cache import PixelCache
 from blip2_serve.images.url_policy import UrlPolicy
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.tasks.prompt import Prompt
@@ -43,6 +46,9 @@ class Preparation:
         self._num_preparing = 0
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
         self._pixel_budget = PixelBudget()
+        # Image tokens of one prompt are no use for another, so what a later question is asked about is the picture.
+        reads_instruction = loaded.family.reads_instruction
+        self._seen_pixels = PixelCache(settings.image_cache_bytes if reads_instruction else 0)
         self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
 
     def close(self) -> None:
@@ -97,11 +103,23 @@ class Preparation:
         if time.monotonic() > deadline:
             raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
+        instruction_ids = prompt.instruction_ids
+        sha256, pixels = self._pixels_of(image)
+        key = self._image_key(sha256, instruction_ids)
+        if pixels is None:
+            return prompt, KnownImage(key), sha256.hex()
+        return prompt, ImageInput(key, pixels, instruction_ids), sha256.hex()
+
+    def _pixels_of(self, image: Upload | ImageId) -> tuple[bytes, bytes | None]:
+        """The digest of a picture's bytes, and the picture at the model's size; None where only the id is there."""
         if isinstance(image, ImageId):
-            return prompt, KnownImage(self._image_key(image.sha256)), image.sha256.hex()
+            return image.sha256, self._seen_pixels.get(image.sha256)
         with load_image(image.take(), self._settings.max_image_pixels, self._pixel_budget) as picture:
             pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
-        return prompt, ImageInput(self._image_key(picture.sha256), pixels), picture.sha256.hex()
+        self._seen_pixels.put(picture.sha256, pixels)
+        return picture.sha256, pixels
 
-    def _image_key(self, sha256: bytes) -> bytes:
-        return hashlib.sha256(sha256 + self._loaded.fingerprint).digest()
+    def _image_key(self, sha256: bytes, instruction_ids: tuple[int, ...]) -> bytes:
+        """What the image tokens depend on: the picture, the checkpoint, and the prompt where the Q-Former reads it."""
+        instruction = np.array(instruction_ids, dtype=np.int64).tobytes()
+        return hashlib.sha256(sha256 + self._loaded.fingerprint + instruction).digest()

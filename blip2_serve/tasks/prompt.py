@@ -1,14 +1,14 @@
 """What is asked of a picture, as the ids that the model is given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from blip2_serve.errors import PromptTooLong
+from blip2_serve.families import DEFAULT_QUESTION, Family, Turn
 from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.reference import end_ids_of
 from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions
-from blip2_serve.prompts import DEFAULT_QUESTION, Turn, fit_chat, vqa_prompt
-from blip2_serve.tasks.choose import Ids, encode_choice
 
 _FEWER = "ask for fewer new tokens"
 TaskName = Literal["caption", "prefix", "vqa", "chat"]
@@ -19,7 +19,7 @@ class Ask:
     """What to ask of a picture.
 
     A caption has no text; a prefix is how the caption begins; vqa is one question in the family's own template; chat
-    is a question after earlier `turns`, in the template that both families share.
+    is a question after earlier `turns`.
     """
 
     task: TaskName
@@ -29,12 +29,20 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text for the model, and how its answer begins (a caption's prefix, else ""), or the answers that are given."""
+    """A prompt as ids.
 
-    ids: list[int]
+    Attributes:
+        ids: what the language model reads after the image tokens.
+        instruction_ids: what a Q-Former that reads the prompt is given of it.
+        answer_begins: how the answer begins (a caption's prefix, else "").
+        continuations: ids of the answers to choose from.
+    """
+
+    ids: tuple[int, ...]
+    instruction_ids: tuple[int, ...] = ()
     answer_begins: str = ""
     dropped_turns: int | None = None
-    continuations: tuple[Ids, ...] = ()
+    continuations: tuple[tuple[int, ...], ...] = ()
 
 
 class PromptEncoder:
@@ -42,6 +50,8 @@ class PromptEncoder:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
+        self._family = loaded.family
+        self._end_ids = end_ids_of(loaded.model.language_model)
 
     def prompt(self, ask: Ask, options: DecodingOptions) -> Prompt:
         """The prompt of a caption, an answer or a chat.
@@ -49,11 +59,19 @@ class PromptEncoder:
         Raises:
             PromptTooLong: with `max_new_tokens` it does not fit into the model's context.
         """
-        if ask.task == "chat":
-            return self._chat(ask.text or DEFAULT_QUESTION, ask.turns, options)
-        if ask.task == "vqa":
-            return self._question(ask.text, options.max_new_tokens)
-        return self._caption(ask.text, options)
+        question, num_new = ask.text or DEFAULT_QUESTION, options.max_new_tokens
+        match ask.task:
+            case "chat":
+                room = self._room(num_new)
+                text, dropped = fit_chat(
+                    self._family, ask.turns, question, lambda text: len(self._loaded.encode_text(text)) <= room
+                )
+                return replace(self._encode(text, num_new), dropped_turns=dropped)
+            case "vqa":
+                return self._encode(self._family.question_prompt(question), num_new)
+            case _:
+                prompt = self._encode(ask.text or self._loaded.caption_prompt, num_new)
+                return replace(prompt, answer_begins=self._family.echoed_prefix(ask.text))
 
     def choices(self, question: str | None, texts: Sequence[str]) -> Prompt:
         """A question with the ids of the answers to choose from.
@@ -61,29 +79,25 @@ class PromptEncoder:
         Raises:
             PromptTooLong: the longest choice does not fit, alone or with the question.
         """
-        continuations = tuple(encode_choice(self._loaded, text) for text in texts)
+        continuations = tuple(self._encode_choice(text) for text in texts)
         longest = max(map(len, continuations))
         if longest > MAX_NEW_TOKENS:
             raise PromptTooLong(
                 f"The longest choice takes {longest} tokens, more than {MAX_NEW_TOKENS}: shorten it.", param="choices"
             )
-        return replace(self._question(question, longest, "the choices"), continuations=continuations)
+        prompt = self._encode(self._family.question_prompt(question or DEFAULT_QUESTION), longest, "the choices")
+        return replace(prompt, continuations=continuations)
 
-    def _caption(self, prefix: str | None, options: DecodingOptions) -> Prompt:
-        ids = self._encode(prefix or self._loaded.caption_prompt, options.max_new_tokens)
-        echoed = prefix if prefix and self._loaded.family == "opt" else ""
-        return Prompt(ids, answer_begins=echoed)
+    def _encode_choice(self, text: str) -> tuple[int, ...]:
+        """The ids with which the model would give this answer, no BOS, then the end token.
 
-    def _question(self, question: str | None, max_new_tokens: int, or_else: str = _FEWER) -> Prompt:
-        prompt = vqa_prompt(question or DEFAULT_QUESTION, self._loaded.family)
-        return Prompt(self._encode(prompt, max_new_tokens, or_else))
+        The end token is the one that ends `generate`, a newline for the published OPTs; of several the first.
+        """
+        spelled = self._family.spell_choice(text)
+        ids = self._loaded.tokenizer(spelled, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return (*ids, *self._end_ids[:1])
 
-    def _chat(self, question: str, turns: Sequence[Turn], options: DecodingOptions) -> Prompt:
-        room = self._room(options.max_new_tokens)
-        text, dropped = fit_chat(turns, question, lambda prompt: len(self._loaded.encode_text(prompt)) <= room)
-        return Prompt(self._encode(text, options.max_new_tokens), dropped_turns=dropped)
-
-    def _encode(self, text: str, max_new_tokens: int, or_else: str = _FEWER) -> list[int]:
+    def _encode(self, text: str, max_new_tokens: int, or_else: str = _FEWER) -> Prompt:
         ids = self._loaded.encode_text(text)
         room = self._room(max_new_tokens)
         if len(ids) > room:
@@ -92,8 +106,23 @@ class PromptEncoder:
                 f" {self._loaded.max_context_tokens}: shorten it or {or_else}.",
                 param="txt",
             )
-        return ids
+        return Prompt(tuple(ids), self._loaded.encode_instruction(text))
 
     def _room(self, max_new_tokens: int) -> int:
         """Tokens that the context leaves for the prompt."""
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - max_new_tokens
+
+
+def fit_chat(family: Family, turns: Sequence[Turn], question: str, fits: Callable[[str], bool]) -> tuple[str, int]:
+    """The longest chat prompt that fits, dropping whole turns, the oldest first.
+
+    Returns the prompt and the number of dropped turns. The question alone is returned even where it does not fit; the
+    caller refuses it.
+    """
+    prompt = family.chat_prompt([], question)
+    for kept in range(1, len(turns) + 1):
+        longer = family.chat_prompt(turns[-kept:], question)
+        if not fits(longer):
+            return prompt, len(turns) - kept + 1
+        prompt = longer
+    return prompt, 0

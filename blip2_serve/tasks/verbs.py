@@ -15,13 +15,13 @@ from blip2_serve.config import Settings
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Event, Failed, Finished, FinishedRow, Request, TokenEvent
 from blip2_serve.errors import Blip2Error
+from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions, FinishReason
-from blip2_serve.prompts import Family, Turn
 from blip2_serve.tasks.batch import answer_each, places, together
 from blip2_serve.tasks.caption import Captions, scored_captions, several
-from blip2_serve.tasks.choose import Choices, Ids, Normalize, in_order, in_rounds, rank
+from blip2_serve.tasks.choose import Choices, Normalize, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import (
     CompletedRequest,
     CompletionPiece,
@@ -196,12 +196,12 @@ class Tasks:
         wanted: OutputOptions = TEXT_ONLY,
         *,
         stream: bool = False,
-        continuations: tuple[Ids, ...] = (),
+        continuations: tuple[tuple[int, ...], ...] = (),
     ) -> Request:
         return Request(
             next(self._request_ids),
             prepared.image,
-            tuple(prepared.prompt.ids),
+            prepared.prompt.ids,
             options,
             stop=wanted.stop,
             stream=stream,

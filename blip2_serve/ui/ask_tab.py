@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from blip2_serve.api.native.fields import AnswerFields, validate_fields
-from blip2_serve.prompts import DEFAULT_QUESTION
+from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
 from blip2_serve.ui.picture import upload_of

@@ -8,7 +8,7 @@ import gradio as gr
 
 from blip2_serve.api.native.fields import ChatFields, validate_fields
 from blip2_serve.errors import InvalidField
-from blip2_serve.prompts import DEFAULT_QUESTION, Turn
+from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.completion import CompletionPiece, OutputOptions
 from blip2_serve.tasks.prompt import Ask
 from blip2_serve.tasks.verbs import Tasks

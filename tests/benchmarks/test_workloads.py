@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.posts import Post, to_adaptive, to_ours, to_ours_streamed, to_tutorial
 from benchmarks.workloads import NUM_TURNS, WORKLOADS, Call
-from blip2_serve.prompts import chat_prompt, vqa_prompt
+from blip2_serve.families import OPT
 
 TURNS = (("what shape is red?", "a star"), ("is there a circle?", "no."))
 CALLS = [
@@ -73,7 +73,7 @@ def test_a_conversation_is_six_turns_about_one_picture() -> None:
 
 @pytest.mark.parametrize(
     ("call", "prompt"),
-    list(zip(CALLS, ["", vqa_prompt("what color?", "opt"), chat_prompt(TURNS, "what color?")], strict=True)),
+    list(zip(CALLS, ["", OPT.question_prompt("what color?"), OPT.chat_prompt(TURNS, "what color?")], strict=True)),
     ids=lambda value: value.task if isinstance(value, Call) else None,
 )
 def test_both_peers_are_given_the_prompt_that_our_server_makes(call: Call, prompt: str) -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 from support.pictures import gradient, jpeg
 from support.serving import serve
 
+from blip2_serve.families import OPT
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
-from blip2_serve.prompts import chat_prompt, vqa_prompt
 
 IMG = {"img": ("a.jpg", jpeg(), "image/jpeg")}
 
@@ -44,13 +44,13 @@ def test_a_prefix_begins_the_caption(http: httpx.Client, tiny_models: dict[str, 
 def test_a_question_is_answered_and_not_echoed(http: httpx.Client, tiny_models: dict[str, LoadedModel]) -> None:
     reply = http.post("/vqa", files=IMG, data={"txt": "what is it?"})
     short = {"max_new_tokens": 10, "length_penalty": 0.0}
-    assert reply.text == expected(tiny_models["opt"], vqa_prompt("what is it?", "opt"), **short)
+    assert reply.text == expected(tiny_models["opt"], OPT.question_prompt("what is it?"), **short)
 
 
 def test_a_conversation_goes_on(http: httpx.Client, tiny_models: dict[str, LoadedModel]) -> None:
     turns = [("what?", "a cat"), ("where?", "here")]
     reply = http.post("/chat", files=IMG, data={"txt": "why?", "context": json.dumps(turns)})
-    assert reply.text == expected(tiny_models["opt"], chat_prompt(turns, "why?"))
+    assert reply.text == expected(tiny_models["opt"], OPT.chat_prompt(turns, "why?"))
     assert reply.headers["x-dropped-turns"] == "0"
 
 

@@ -102,7 +102,7 @@ def test_out_of_memory_of_a_request_alone_is_its_own_failure_however_often(model
 
 
 def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) -> None:
-    def encode(images: list[bytes]) -> torch.Tensor:
+    def encode(images: list[bytes], instructions: object) -> torch.Tensor:
         if len(images) > 1:
             raise torch.OutOfMemoryError("out of memory")
         return encoder_of(model)(images)

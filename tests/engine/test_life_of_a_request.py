@@ -166,7 +166,7 @@ def test_equal_images_in_flight_are_encoded_once_and_later_not_at_all(model: Any
 def test_one_micro_batch_of_images_is_encoded_between_two_decode_steps(model: Any) -> None:
     sizes: list[int] = []
 
-    def counting(images: list[bytes]) -> torch.Tensor:
+    def counting(images: list[bytes], instructions: object) -> torch.Tensor:
         sizes.append(len(images))
         return encoder_of(model)(images)
 

@@ -61,7 +61,7 @@ def test_answers_are_those_of_transformers_in_any_company(
     driver = Driver(make_engine(model, max_rows=12))
     for request_id, (case, steps_before) in enumerate(company):
         driver.step(steps_before)
-        driver.send(case.request(request_id))
+        driver.send(case.request(request_id, model=model))
     driver.run()
     for request_id, (case, _) in enumerate(company):
         assert_same(driver.finished(request_id).completions[0], ask_transformers(model, case))
@@ -72,7 +72,7 @@ def test_several_beams_are_returned_best_first(kind: str) -> None:
     model = make_model(kind, "many")
     case = Case(0, (2, 9, 11), DecodingOptions(num_beams=5, num_return_sequences=4, max_new_tokens=9))
     driver = Driver(make_engine(model))
-    driver.send(case.request(1))
+    driver.send(case.request(1, model=model))
     driver.run()
     oracle = ask_transformers(model, case)
     for place, completion in enumerate(driver.finished(1).completions):
@@ -84,7 +84,7 @@ def test_sixteen_beams_and_the_longest_tail_are_exact_too(kind: str) -> None:
     model = make_model(kind, "none")
     case = Case(1, (2, 30), DecodingOptions(num_beams=16, max_new_tokens=40))
     driver = Driver(make_engine(model))
-    driver.send(case.request(1))
+    driver.send(case.request(1, model=model))
     driver.run()
     assert_same(driver.finished(1).completions[0], ask_transformers(model, case))
 
@@ -99,7 +99,7 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
     # These models multiply a rounding error of the image tokens by ten and more: both sides are given the same rows.
     driver = Driver(make_engine(model, max_rows=64, encode_images=transformers_encoder(model)))
     for request_id, case in enumerate(batch):
-        driver.send(case.request(request_id))
+        driver.send(case.request(request_id, model=model))
         driver.step()
     driver.run()
     num_different = 0
@@ -160,11 +160,11 @@ def test_bfloat16_runs_and_company_changes_few_captions(kind: str) -> None:
     batch = [Case(n % 4, (2, 5 + n), DecodingOptions(num_beams=(1, 5)[n % 2], max_new_tokens=12)) for n in range(40)]
     driver = Driver(make_engine(model, max_rows=64))
     for request_id, case in enumerate(batch):
-        driver.send(case.request(request_id))
+        driver.send(case.request(request_id, model=model))
         driver.step()
     driver.run()
     together = [driver.finished(request_id).completions[0].ids for request_id in range(len(batch))]
-    alone = [answer(model, case.request(0)).completions[0].ids for case in batch]
+    alone = [answer(model, case.request(0, model=model)).completions[0].ids for case in batch]
     assert sum(ours != theirs for ours, theirs in zip(together, alone, strict=True)) <= len(batch) // 4
 
 
@@ -173,4 +173,4 @@ def test_a_text_that_has_used_up_every_token_ends_as_it_does_in_transformers(num
     model = make_model("opt", "none")
     options = DecodingOptions(num_beams=num_beams, no_repeat_ngram_size=1, max_new_tokens=120)
     case = Case(0, (2, 7), options)
-    assert answer(model, case.request(1)).completions[0].ids == ask_transformers(model, case).ids[0]
+    assert answer(model, case.request(1, model=model)).completions[0].ids == ask_transformers(model, case).ids[0]

@@ -26,7 +26,7 @@ def backend(kind: str) -> Iterator[Backend]:
     model = deepcopy(make_model(kind, "none", torch.float32))
     with FakeTensorMode(), torch.inference_mode():
         split(model, kind)
-        yield make_backend(model)
+        yield make_backend(model, wide_models.family_of(model))
 
 
 def split(model: Any, kind: str) -> None:

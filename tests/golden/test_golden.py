@@ -13,10 +13,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 from blip2_serve.config import Settings
+from blip2_serve.families import OPT
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
-from blip2_serve.prompts import vqa_prompt
 
 FOLDER = Path(__file__).parent
 BEAMS = DecodingOptions()
@@ -74,12 +74,12 @@ def test_the_beach_is_captioned_as_by_transformers(name: str) -> None:
 @pytest.mark.parametrize("name", CITIES_OF_THE_BEACH)
 def test_the_city_is_answered_as_by_transformers(name: str) -> None:
     image, loaded = picture("demo.jpg"), model(name)
-    assert say(loaded, image, vqa_prompt("which city is this?", "opt"), GREEDY) == CITIES_OF_THE_BEACH[name]
+    assert say(loaded, image, OPT.question_prompt("which city is this?"), GREEDY) == CITIES_OF_THE_BEACH[name]
 
 
 def test_the_largest_knows_the_city_of_the_merlion() -> None:
     image, loaded = picture("merlion.png"), model("Salesforce/blip2-flan-t5-xxl")
-    assert say(loaded, image, vqa_prompt("which city is this?", "opt"), BEAMS) == "singapore"
+    assert say(loaded, image, OPT.question_prompt("which city is this?"), BEAMS) == "singapore"
 
 
 def test_the_ids_of_the_beach_are_those_of_transformers() -> None:

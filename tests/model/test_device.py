@@ -7,6 +7,7 @@ import torch
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
+from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.model.device import choose_placement, cpu_has_fast_bfloat16, use_available_threads
 
 HUGE, TINY = 4e9, 2e6
@@ -20,14 +21,8 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("on_cuda")
 def test_on_cuda_each_family_gets_the_half_precision_it_was_trained_in() -> None:
-    assert choose_placement(Settings(), "opt", HUGE).dtype is torch.float16
-    assert choose_placement(Settings(), "t5", HUGE).dtype is torch.bfloat16
-
-
-@pytest.mark.usefixtures("on_cuda")
-def test_on_cuda_the_dtype_of_a_checkpoint_known_by_name_goes_before_its_familys() -> None:
-    assert choose_placement(Settings(), "opt", HUGE, "bfloat16").dtype is torch.bfloat16
-    assert choose_placement(Settings(dtype="float32"), "opt", HUGE, "bfloat16").dtype is torch.float32
+    assert choose_placement(Settings(), OPT, HUGE).dtype is torch.float16
+    assert choose_placement(Settings(), FLAN_T5, HUGE).dtype is torch.bfloat16
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -36,12 +31,12 @@ def test_on_a_cpu_a_large_model_gets_bfloat16_where_it_is_fast(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("blip2_serve.model.device.cpu_has_fast_bfloat16", lambda: fast)
-    assert choose_placement(Settings(), "opt", HUGE).dtype is expected
-    assert choose_placement(Settings(), "opt", TINY).dtype is torch.float32
+    assert choose_placement(Settings(), OPT, HUGE).dtype is expected
+    assert choose_placement(Settings(), OPT, TINY).dtype is torch.float32
 
 
 def test_the_settings_win_and_the_reason_says_so() -> None:
-    placement = choose_placement(Settings(device="cpu", dtype="bfloat16"), "opt", TINY)
+    placement = choose_placement(Settings(device="cpu", dtype="bfloat16"), OPT, TINY)
     assert placement.dtype is torch.bfloat16
     assert "BLIP2_DTYPE" in placement.reason
     assert "BLIP2_DEVICE" in placement.reason
@@ -49,7 +44,7 @@ def test_the_settings_win_and_the_reason_says_so() -> None:
 
 def test_flan_t5_in_float16_is_refused() -> None:
     with pytest.raises(StartupError, match="Flan-T5"):
-        choose_placement(Settings(device="cpu", dtype="float16"), "t5", HUGE)
+        choose_placement(Settings(device="cpu", dtype="float16"), FLAN_T5, HUGE)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7"])
@@ -57,7 +52,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda:7")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(StartupError, match=device):
-        choose_placement(Settings(device=device), "opt", HUGE)
+        choose_placement(Settings(device=device), OPT, HUGE)
 
 
 @pytest.mark.parametrize(

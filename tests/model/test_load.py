@@ -66,7 +66,7 @@ def test_what_transformers_makes_up_is_refused_although_the_check_let_it_pass(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewrite(checkpoint, {"query_tokens": None})
-    monkeypatch.setattr("blip2_serve.model.load._check_weights", lambda *_: None)
+    monkeypatch.setattr("blip2_serve.model.load.check_weights", lambda *_: None)
     with pytest.raises(StartupError, match="query_tokens"):
         load_model(Settings(model=str(checkpoint), device="cpu"), checkpoint)
 

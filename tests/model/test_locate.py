@@ -10,9 +10,9 @@ import pytest
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
+from blip2_serve.families import FLAN_T5, OPT, Family
 from blip2_serve.model.checkpoints import CHECKPOINTS, MATCHING_CHECKPOINTS, find_known, public_name
 from blip2_serve.model.locate import locate_checkpoint
-from blip2_serve.prompts import Family
 
 
 @pytest.fixture
@@ -106,12 +106,12 @@ def test_the_seven_generating_checkpoints_are_known_by_name() -> None:
 
 
 def test_a_copy_on_a_volume_is_known_by_its_folder() -> None:
-    known = find_known("/models/blip2-opt-2.7b-coco", "opt", 364)
+    known = find_known("/models/blip2-opt-2.7b-coco", OPT, 364)
     assert known is CHECKPOINTS["Salesforce/blip2-opt-2.7b-coco"]
-    assert find_known("/models/mine", "opt", 364) is None
+    assert find_known("/models/mine", OPT, 364) is None
 
 
-@pytest.mark.parametrize(("family", "image_size"), [("t5", 364), ("opt", 224)])
+@pytest.mark.parametrize(("family", "image_size"), [(FLAN_T5, 364), (OPT, 224)])
 def test_another_model_in_a_folder_of_a_known_name_is_not_taken_for_it(family: Family, image_size: int) -> None:
     assert find_known("/models/blip2-opt-2.7b-coco", family, image_size) is None
 
@@ -119,9 +119,8 @@ def test_another_model_in_a_folder_of_a_known_name_is_not_taken_for_it(family: F
 def test_what_is_known_by_name_agrees_with_the_name() -> None:
     for name, known in CHECKPOINTS.items():
         assert known.name == name
-        assert known.family == ("opt" if "-opt-" in name else "t5")
+        assert known.family is (OPT if "-opt-" in name else FLAN_T5)
         assert known.image_size == (364 if known.caption_prompt else 224)
-        assert known.gpu_dtype == ("float16" if known.family == "opt" else "bfloat16")
 
 
 def test_the_public_name_is_never_a_path(checkpoint: Path) -> None:

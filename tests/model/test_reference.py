@@ -5,52 +5,62 @@ Compared with `Blip2Processor` and `Blip2ForConditionalGeneration.generate` on t
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from support.pictures import gradient
-from transformers import AutoTokenizer, Blip2ForConditionalGeneration, Blip2Processor
+from transformers import (
+    AutoTokenizer,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    InstructBlipForConditionalGeneration,
+    InstructBlipProcessor,
+)
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference, end_ids_of
 from blip2_serve.options import DecodingOptions
-from blip2_serve.prompts import chat_prompt, vqa_prompt
 
 PROMPTS = {
     "caption": lambda family: "",
     "prefix": lambda family: "a photo of",
-    "vqa": lambda family: vqa_prompt("what is it?", family),
-    "chat": lambda family: chat_prompt([("what?", "a cat"), ("where?", "on a mat.")], "why?"),
+    "vqa": lambda family: family.question_prompt("what is it?"),
+    "chat": lambda family: family.chat_prompt([("what?", "a cat"), ("where?", "on a mat.")], "why?"),
 }
 
 
-@pytest.fixture(scope="module", params=["opt", "t5"])
+@pytest.fixture(scope="module", params=["opt", "t5", "instructblip"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def theirs(family: str, tiny_checkpoints: dict[str, Path]) -> tuple[Blip2Processor, Blip2ForConditionalGeneration]:
+def theirs(family: str, tiny_checkpoints: dict[str, Path]) -> tuple[Any, Any]:
     """transformers' own processor and model, loaded without our code."""
     folder = tiny_checkpoints[family]
-    processor = Blip2Processor(
-        BlipImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), num_query_tokens=5
-    )
-    return processor, Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    parts = [BlipImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)]
+    if family == "instructblip":
+        parts.append(AutoTokenizer.from_pretrained(folder / "qformer_tokenizer"))
+        processor_class, model_class = InstructBlipProcessor, InstructBlipForConditionalGeneration
+    else:
+        processor_class, model_class = Blip2Processor, Blip2ForConditionalGeneration
+    model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
+    return processor_class(*parts, num_query_tokens=5), model
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("num_beams", [1, 5])
 def test_answers_are_those_of_transformers_token_for_token(
     family: str,
-    theirs: tuple[Blip2Processor, Blip2ForConditionalGeneration],
+    theirs: tuple[Any, Any],
     tiny_models: dict[str, LoadedModel],
     kind: str,
     num_beams: int,
 ) -> None:
     processor, model = theirs
-    loaded, prompt = tiny_models[family], PROMPTS[kind](family)
+    loaded, prompt = tiny_models[family], PROMPTS[kind](tiny_models[family].family)
     options = DecodingOptions(max_new_tokens=12, num_beams=num_beams)
     answers = set()
     for seed in range(6):
@@ -58,7 +68,8 @@ def test_answers_are_those_of_transformers_token_for_token(
         inputs = processor(images=image, text=prompt, return_tensors="pt")
         expected = model.generate(**inputs, max_new_tokens=12, num_beams=num_beams)[0].tolist()
         begin = inputs["input_ids"].shape[1] if family == "opt" else 1
-        generated = Reference(loaded).generate(image, loaded.encode_text(prompt), options)
+        ids, instruction_ids = loaded.encode_text(prompt), loaded.encode_instruction(prompt)
+        generated = Reference(loaded).generate(image, ids, options, instruction_ids)
         assert generated.ids == expected[begin:]
         assert loaded.decode_text(generated.ids) == processor.decode(expected[begin:], skip_special_tokens=True)
         answers.add(tuple(generated.ids))
@@ -70,7 +81,8 @@ def test_the_end_token_is_that_of_the_text_config(tiny_models: dict[str, LoadedM
         options = DecodingOptions(
             max_new_tokens=400, num_beams=1, do_sample=True, temperature=20.0, top_p=1.0, top_k=0, seed=1
         )
-        generated = Reference(loaded).generate(gradient(), loaded.encode_text(""), options)
+        ids, instruction_ids = loaded.encode_text(""), loaded.encode_instruction("")
+        generated = Reference(loaded).generate(gradient(), ids, options, instruction_ids)
         assert generated.finish_reason == "stop"
         assert generated.ids[-1] == loaded.model.config.text_config.eos_token_id
 

@@ -10,11 +10,16 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    BertTokenizer,
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
     BlipImageProcessorPil,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
+    InstructBlipProcessor,
     OPTConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
 )
@@ -25,14 +30,26 @@ END_TOKEN = 2 + sorted(pre_tokenizers.ByteLevel.alphabet()).index("Ċ")
 
 
 def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_config: object) -> Path:
-    """Write a random checkpoint of `family` ("opt" or "t5") with its processor to `folder`."""
+    """Write a random checkpoint of `family` ("opt", "t5" or "instructblip") with its processor to `folder`."""
     tokenizer = byte_tokenizer(family)
     image_token = tokenizer.convert_tokens_to_ids("<image>")
-    model = _widened(Blip2ForConditionalGeneration(_config(family, tokenizer, image_token, text_config)), seed)
-    model.save_pretrained(folder)
+    config = _config(family, tokenizer, image_token, text_config)
+    model_class = InstructBlipForConditionalGeneration if family == "instructblip" else Blip2ForConditionalGeneration
+    _widened(model_class(config), seed).save_pretrained(folder)
     image_processor = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
-    Blip2Processor(image_processor, tokenizer, num_query_tokens=NUM_QUERY_TOKENS).save_pretrained(folder)
+    if family == "instructblip":
+        processor = InstructBlipProcessor(image_processor, tokenizer, instruction_tokenizer(), NUM_QUERY_TOKENS)
+    else:
+        processor = Blip2Processor(image_processor, tokenizer, num_query_tokens=NUM_QUERY_TOKENS)
+    processor.save_pretrained(folder)
     return folder
+
+
+def instruction_tokenizer() -> BertTokenizer:
+    """A Q-Former's tokenizer: BERT's, one token per letter."""
+    letters = [chr(code) for code in range(33, 127)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    return BertTokenizer(vocab={token: index for index, token in enumerate(tokens)})
 
 
 def byte_tokenizer(family: str) -> PreTrainedTokenizerFast:
@@ -49,11 +66,14 @@ def byte_tokenizer(family: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _config(family: str, tokenizer: PreTrainedTokenizerFast, image_token: int, text: dict[str, object]) -> Blip2Config:
+def _config(
+    family: str, tokenizer: PreTrainedTokenizerFast, image_token: int, text: dict[str, object]
+) -> Blip2Config | InstructBlipConfig:
     tower = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    return Blip2Config(
+    reads = {"vocab_size": len(instruction_tokenizer()), "encoder_hidden_size": 32}
+    return (InstructBlipConfig if family == "instructblip" else Blip2Config)(
         vision_config={**tower, "hidden_size": 32, "image_size": IMAGE_SIZE, "patch_size": 14},
-        qformer_config={**tower, "hidden_size": 24, "vocab_size": 8},
+        qformer_config={**tower, "hidden_size": 24, **(reads if family == "instructblip" else {"vocab_size": 8})},
         text_config=(_opt if family == "opt" else _t5)(len(tokenizer), **text),
         num_query_tokens=NUM_QUERY_TOKENS,
         image_token_index=image_token,
@@ -74,7 +94,7 @@ def _t5(vocab_size: int, **overrides: object) -> T5Config:
     return T5Config(**{**sizes, **tokens, **flan, **overrides})
 
 
-def _widened(model: Blip2ForConditionalGeneration, seed: int) -> Blip2ForConditionalGeneration:
+def _widened(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     language_model = model.language_model
     if language_model.config.model_type == "t5" and not language_model.config.scale_decoder_outputs:
         # Flan-T5's head is its own matrix; transformers ties it unless the file holds both.

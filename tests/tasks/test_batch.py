@@ -15,7 +15,6 @@ from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
-from blip2_serve.prompts import vqa_prompt
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
 from blip2_serve.tasks.verbs import Answer, BatchTask, Tasks
 
@@ -49,7 +48,7 @@ def expected(loaded: LoadedModel, seed: int, prompt: str) -> str:
 def test_answers_come_in_order_and_are_those_of_the_reference(loaded: LoadedModel, tasks: Tasks) -> None:
     questions = [f"what {letter}?" for letter in "abcdef"]
     results = batch(tasks, [Upload(jpeg(seed=seed)) for seed in range(6)], list(questions), "vqa")
-    prompts = [vqa_prompt(question, loaded.family) for question in questions]
+    prompts = [loaded.family.question_prompt(question) for question in questions]
     answers = [expected(loaded, seed, prompt) for seed, prompt in enumerate(prompts)]
     assert [result.text for result in results if isinstance(result, Answer)] == answers
     assert len(set(answers)) > 1

@@ -69,7 +69,7 @@ def transformers_scores(loaded: LoadedModel, data: bytes, num_captions: int, num
     )
     scores = model.compute_transition_scores(out.sequences, out.logits, out.beam_indices, normalize_logits=True)
     lengths = (out.beam_indices >= 0).sum(dim=1)
-    new_ids = out.sequences[:, len(ids) if loaded.family == "opt" else 1 :]
+    new_ids = out.sequences[:, len(ids) if loaded.family.decoder_only else 1 :]
     rows = zip(new_ids, scores, lengths.tolist(), strict=True)
     found = [
         (loaded.decode_text(row[:length].tolist()).strip(), row_scores[:length]) for row, row_scores, length in rows

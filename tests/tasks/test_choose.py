@@ -14,15 +14,21 @@ from benchmarks.choosing import count_right
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.errors import PromptTooLong
+from blip2_serve.families import OPT
 from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.reference import Reference
-from blip2_serve.prompts import vqa_prompt
-from blip2_serve.tasks.choose import Choice, Normalize, encode_choice, in_rounds, rank
+from blip2_serve.tasks.choose import Choice, Normalize, in_rounds, rank
+from blip2_serve.tasks.prompt import PromptEncoder
 from blip2_serve.tasks.verbs import Tasks
 
 CHOICES = ["yes", "no", "a red circle", "blue", "perhaps, perhaps not"]
+
+
+def spelled_ids(loaded: LoadedModel, text: str) -> tuple[int, ...]:
+    """The ids of one choice."""
+    return PromptEncoder(loaded).choices(None, [text]).continuations[0]
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,8 @@ def choose(tasks: Tasks, choices: list[str], normalize: Normalize = "sum") -> li
 def expected(loaded: LoadedModel, text: str) -> list[float]:
     """Log-probabilities of the choice's tokens and the end token, by transformers' forward."""
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
-    prompt_ids = loaded.encode_text(vqa_prompt("what is it?", loaded.family))
-    spelled = f" {text}" if loaded.family == "opt" else text
+    prompt_ids = loaded.encode_text(loaded.family.question_prompt("what is it?"))
+    spelled = f" {text}" if loaded.family is OPT else text
     end_id = loaded.model.config.text_config.eos_token_id
     ids = [*loaded.tokenizer(spelled, add_special_tokens=False)["input_ids"], end_id]
     return Reference(loaded).score(image, prompt_ids, ids)
@@ -113,16 +119,16 @@ def test_choices_count_against_the_context(tasks: Tasks) -> None:
 
 
 def test_a_choice_is_encoded_as_the_model_would_say_it(demo: LoadedModel, tiny_models: dict[str, LoadedModel]) -> None:
-    prompt = vqa_prompt("is there a circle?", "opt")
-    ids = encode_choice(demo, "yes")
+    prompt = OPT.question_prompt("is there a circle?")
+    ids = spelled_ids(demo, "yes")
     assert demo.encode_text(prompt) + list(ids[:-1]) == demo.encode_text(f"{prompt} yes")
     assert ids[-1] == demo.model.config.text_config.eos_token_id
-    assert list(encode_choice(tiny_models["t5"], "yes")) == tiny_models["t5"].encode_text("yes")
+    assert list(spelled_ids(tiny_models["t5"], "yes")) == tiny_models["t5"].encode_text("yes")
 
 
 def test_a_spelled_out_special_token_is_plain_text(tiny_models: dict[str, LoadedModel]) -> None:
     loaded = tiny_models["opt"]
-    assert loaded.model.config.image_token_index not in encode_choice(loaded, "<image>")
+    assert loaded.model.config.image_token_index not in spelled_ids(loaded, "<image>")
 
 
 def test_rounds_hold_what_fits_any_engine() -> None:

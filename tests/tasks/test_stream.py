@@ -13,6 +13,7 @@ from support.pictures import jpeg
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.errors import DeadlineExceeded, InvalidImage
+from blip2_serve.families import FLAN_T5
 from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
@@ -128,7 +129,7 @@ def test_the_tokens_are_told_beside_the_event_loop(tasks: Tasks, monkeypatch: py
 
 def test_the_picture_counts_with_what_was_read(loaded: LoadedModel, tasks: Tasks) -> None:
     done = complete(tasks, ASKED[2], SAMPLES)
-    text = "Question: what? Short answer:" if loaded.family == "t5" else "Question: what? Answer:"
+    text = "Question: what? Short answer:" if loaded.family is FLAN_T5 else "Question: what? Answer:"
     assert done.prompt_tokens == loaded.num_query_tokens + len(loaded.encode_text(text))
     assert done.new_tokens >= sum(len(completed.tokens) for completed in done.completions)
 

@@ -18,14 +18,13 @@ from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.prompts import chat_prompt, vqa_prompt
 from blip2_serve.tasks.verbs import Answer, Tasks
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 BEAMS = DecodingOptions(max_new_tokens=6)
 
 
-@pytest.fixture(scope="module", params=["opt", "t5"])
+@pytest.fixture(scope="module", params=["opt", "t5", "instructblip"])
 def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) -> LoadedModel:
     return tiny_models[request.param]
 
@@ -37,9 +36,12 @@ def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
     running.close()
 
 
-def expected(loaded: LoadedModel, prompt: str, options: DecodingOptions) -> str:
+def expected(loaded: LoadedModel, prompt: str | None, options: DecodingOptions) -> str:
+    """The reference's answer to a prompt, by default that of a caption."""
+    prompt = loaded.caption_prompt if prompt is None else prompt
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
-    return loaded.decode_text(Reference(loaded).generate(image, loaded.encode_text(prompt), options).ids).strip()
+    ids, instruction_ids = loaded.encode_text(prompt), loaded.encode_instruction(prompt)
+    return loaded.decode_text(Reference(loaded).generate(image, ids, options, instruction_ids).ids).strip()
 
 
 @pytest.mark.parametrize("options", [GREEDY, BEAMS], ids=["greedy", "beams"])
@@ -54,7 +56,8 @@ def test_every_verb_gives_the_answer_of_the_reference(
         )
         return [answer.text for answer in answers]
 
-    prompts = ["", vqa_prompt("what?", loaded.family), chat_prompt([("what?", "a cat")], "why?")]
+    family = loaded.family
+    prompts = [family.caption_prompt, family.question_prompt("what?"), family.chat_prompt([("what?", "a cat")], "why?")]
     assert asyncio.run(ask()) == [expected(loaded, prompt, options) for prompt in prompts]
 
 
@@ -77,7 +80,9 @@ def test_rows_that_another_checkpoint_of_the_same_name_computed_are_not_taken(
         loaded = load_model(settings, save_tiny_checkpoint(tmp_path / "model", "opt", seed=seed))
         tasks = Tasks(loaded, settings)
         try:
-            assert asyncio.run(tasks.caption(Upload(jpeg()), None, BEAMS)).text == expected(loaded, "", BEAMS)
+            assert asyncio.run(tasks.caption(Upload(jpeg()), None, BEAMS)).text == expected(
+                loaded, loaded.caption_prompt, BEAMS
+            )
         finally:
             tasks.close()
 
@@ -140,7 +145,7 @@ def test_a_bad_picture_hurts_only_its_own_request(loaded: LoadedModel, tasks: Ta
 
     bad, good = asyncio.run(ask())
     assert isinstance(bad, InvalidImage)
-    assert getattr(good, "text", None) == expected(loaded, "", GREEDY)
+    assert getattr(good, "text", None) == expected(loaded, None, GREEDY)
 
 
 def test_a_deadline_ends_a_request_with_its_own_error(loaded: LoadedModel) -> None:
@@ -157,7 +162,9 @@ def test_the_fewest_rows_that_can_be_set_are_enough_for_the_most_beams(loaded: L
     try:
         asyncio.run(tasks.warm_up())
         most = DecodingOptions(max_new_tokens=4, num_beams=MAX_NUM_BEAMS)
-        assert asyncio.run(tasks.caption(Upload(jpeg()), None, most)).text == expected(loaded, "", most)
+        assert asyncio.run(tasks.caption(Upload(jpeg()), None, most)).text == expected(
+            loaded, loaded.caption_prompt, most
+        )
     finally:
         tasks.close()
 

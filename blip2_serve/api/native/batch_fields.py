@@ -14,8 +14,8 @@ from blip2_serve.api.native.fields import (
 )
 from blip2_serve.api.native.lists import texts_of
 from blip2_serve.errors import Blip2Error
+from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
-from blip2_serve.prompts import Family
 from blip2_serve.tasks.verbs import BatchTask
 
 MAX_PICTURES = 64

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField
+from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.prompts import Family, Turn
 
 # Longer texts cannot fit into 512 tokens; refusing them unread keeps the tokenizer from chewing on megabytes.
 MAX_TEXT_CHARACTERS = 32_768
@@ -113,7 +113,7 @@ class DecodingFields(Fields):
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:
         """Where this endpoint differs from `DecodingOptions`' own defaults."""
-        return {}
+        return dict(family.caption_defaults)
 
 
 class ImageFields(DecodingFields, PictureFields):
@@ -136,7 +136,7 @@ class AnswerFields(ImageFields):
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:
         """LAVIS's `predict_answers`: short answers, and no reward for length."""
-        return {"max_new_tokens": 10, "length_penalty": 0.0 if family == "opt" else -1.0}
+        return dict(family.vqa_defaults)
 
 
 class ChatFields(ImageFields):

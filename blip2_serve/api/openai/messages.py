@@ -9,7 +9,7 @@ from typing import Literal
 
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, MAX_TURNS, whole_characters
 from blip2_serve.errors import InvalidField
-from blip2_serve.prompts import DEFAULT_QUESTION, Turn
+from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.prompt import Ask
 
 _ROLES = {

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validat
 
 from blip2_serve.api.native.fields import AnswerFields, validate_fields, whole_characters
 from blip2_serve.errors import InvalidField
+from blip2_serve.families import Family
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.prompts import Family
 from blip2_serve.tasks.completion import OutputOptions
 from blip2_serve.tasks.prompt import TaskName
 

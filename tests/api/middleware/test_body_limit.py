@@ -35,7 +35,7 @@ def statuses(num_requests: int) -> list[int]:
 
 
 def test_bodies_that_are_too_much_together_are_answered_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blip2_serve.api.limits.MAX_BYTES_IN_FLIGHT", 150)
+    monkeypatch.setattr("blip2_serve.api.middleware.body_limit.MAX_BYTES_IN_FLIGHT", 150)
     assert statuses(3) == [200, 200, 503, 200]  # the last comes when the others are gone
 
 

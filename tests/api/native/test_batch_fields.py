@@ -5,6 +5,7 @@ import pytest
 from blip2_serve.api.native.batch_fields import BatchFields
 from blip2_serve.api.native.fields import AnswerFields, CaptionFields, validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage
+from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import Upload
 
 IMG = Upload(b"picture")
@@ -30,12 +31,12 @@ def test_a_text_is_for_all_pictures_or_for_each(txt: object, texts: list[str | N
 
 
 def test_options_default_to_those_of_the_task() -> None:
-    for family in ("opt", "t5"):
-        answer = validate_fields(AnswerFields, {"img": IMG}).options(family)  # type: ignore[arg-type]
-        caption = validate_fields(CaptionFields, {"img": IMG}).options(family)  # type: ignore[arg-type]
-        assert batch(task="vqa").options(family) == answer != caption  # type: ignore[arg-type]
-        assert batch().options(family) == caption  # type: ignore[arg-type]
-    assert batch(num_beams="3").options("opt").num_beams == 3
+    for family in (OPT, FLAN_T5):
+        answer = validate_fields(AnswerFields, {"img": IMG}).options(family)
+        caption = validate_fields(CaptionFields, {"img": IMG}).options(family)
+        assert batch(task="vqa").options(family) == answer != caption
+        assert batch().options(family) == caption
+    assert batch(num_beams="3").options(OPT).num_beams == 3
 
 
 def test_a_picture_that_could_not_be_read_keeps_its_place() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
 from blip2_serve.errors import InvalidField, PromptTooLong
+from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import ImageId, Upload
 from blip2_serve.options import DecodingOptions
 
@@ -18,7 +19,7 @@ def caption(**values: object) -> CaptionFields:
 
 def refusal(model: type[ImageFields], **values: object) -> InvalidField:
     with pytest.raises(InvalidField) as caught:
-        validate_fields(model, {"img": IMG, **values}).options("opt")
+        validate_fields(model, {"img": IMG, **values}).options(OPT)
     return caught.value
 
 
@@ -26,27 +27,27 @@ def test_captions_default_to_the_reference() -> None:
     expected = DecodingOptions(
         max_new_tokens=30, min_new_tokens=0, num_beams=5, do_sample=False, length_penalty=1.0, seed=None
     )
-    assert caption().options("opt") == caption().options("t5") == expected
+    assert caption().options(OPT) == caption().options(FLAN_T5) == expected
 
 
 def test_answers_are_short_and_their_length_penalty_follows_the_family() -> None:
     fields = validate_fields(AnswerFields, {"img": IMG})
-    assert [fields.options(family).length_penalty for family in ("opt", "t5")] == [0.0, -1.0]  # type: ignore[arg-type]
-    assert (fields.options("opt").max_new_tokens, fields.options("opt").num_beams) == (10, 5)
+    assert [fields.options(family).length_penalty for family in (OPT, FLAN_T5)] == [0.0, -1.0]
+    assert (fields.options(OPT).max_new_tokens, fields.options(OPT).num_beams) == (10, 5)
 
 
 def test_chat_defaults_to_those_of_captions() -> None:
-    assert validate_fields(ChatFields, {"img": IMG}).options("t5") == DecodingOptions()
+    assert validate_fields(ChatFields, {"img": IMG}).options(FLAN_T5) == DecodingOptions()
 
 
 def test_sampling_defaults_to_one_beam_and_the_nucleus() -> None:
-    options = caption(do_sample="true").options("opt")
+    options = caption(do_sample="true").options(OPT)
     assert (options.num_beams, options.temperature, options.top_p, options.top_k) == (1, 1.0, 0.9, 50)
 
 
 def test_options_are_read_from_text_and_from_numbers() -> None:
     as_text = caption(max_new_tokens="7", top_p="0.5", do_sample="true", seed="9")
-    assert as_text.options("opt") == caption(max_new_tokens=7, top_p=0.5, do_sample=True, seed=9).options("opt")
+    assert as_text.options(OPT) == caption(max_new_tokens=7, top_p=0.5, do_sample=True, seed=9).options(OPT)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_an_id_has_64_hex_digits(digits: object) -> None:
 
 def test_beams_and_sampling_exclude_each_other() -> None:
     assert refusal(CaptionFields, do_sample=True, num_beams=2).param == "num_beams"
-    assert caption(do_sample=True, num_beams=1).options("opt").do_sample
+    assert caption(do_sample=True, num_beams=1).options(OPT).do_sample
 
 
 def test_fewest_tokens_above_most_tokens_is_refused() -> None:

@@ -8,6 +8,7 @@ import pytest
 from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
 from blip2_serve.errors import InvalidField
+from blip2_serve.families import OPT
 from blip2_serve.images import Upload
 
 IMG = Upload(b"picture")
@@ -19,7 +20,7 @@ def choose(**values: object) -> ChooseFields:
 
 def test_captions_takes_what_generate_takes_and_a_number() -> None:
     fields = validate_fields(CaptionsFields, {"img": IMG, "num_captions": "16", "do_sample": "true", "txt": "a"})
-    assert (fields.num_captions, fields.txt, fields.options("opt").do_sample) == (16, "a", True)
+    assert (fields.num_captions, fields.txt, fields.options(OPT).do_sample) == (16, "a", True)
     assert validate_fields(CaptionsFields, {"img": IMG}).num_captions == 5
 
 

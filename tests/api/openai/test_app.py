@@ -12,6 +12,7 @@ import pytest
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.errors import Busy, DeadlineExceeded
+from blip2_serve.families import OPT
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece, CompletionStream
 from blip2_serve.tasks.verbs import Tasks
 
@@ -23,7 +24,7 @@ PIECE = CompletionPiece(0, "a", ChosenToken("a", b"a", -0.5))
 class FailingTasks:
     """Says some pieces and then fails; knows what the application asks of `Tasks`."""
 
-    model_name, family = "tiny", "opt"
+    model_name, family = "tiny", OPT
 
     def __init__(self, error: Exception, *pieces: CompletionPiece) -> None:
         self._error = error

@@ -6,7 +6,7 @@ import pytest
 
 from blip2_serve.api.openai.messages import read_conversation
 from blip2_serve.errors import InvalidField
-from blip2_serve.prompts import DEFAULT_QUESTION
+from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.prompt import Ask
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

@@ -6,6 +6,7 @@ import pytest
 
 from blip2_serve.api.openai.request import ChatRequest, validate_request
 from blip2_serve.errors import InvalidField
+from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.completion import OutputOptions
 
@@ -18,25 +19,25 @@ def request(**fields: object) -> ChatRequest:
 
 
 def test_without_a_temperature_one_beam_searches_greedily() -> None:
-    assert request().options("caption", "opt") == GREEDY
-    assert request(temperature=0, top_p=0.5, seed=3).options("chat", "t5").do_sample is False
+    assert request().options("caption", OPT) == GREEDY
+    assert request(temperature=0, top_p=0.5, seed=3).options("chat", FLAN_T5).do_sample is False
 
 
 def test_a_temperature_draws_with_openais_defaults() -> None:
-    options = request(temperature=0.5, n=3, seed=7).options("chat", "opt")
+    options = request(temperature=0.5, n=3, seed=7).options("chat", OPT)
     assert (options.do_sample, options.temperature, options.top_p, options.top_k) == (True, 0.5, 1.0, 0)
     assert (options.num_return_sequences, options.seed) == (3, 7)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_both_names_of_the_limit_are_known(name: str) -> None:
-    assert request(**{name: 7}).options("vqa", "opt").max_new_tokens == 7
+    assert request(**{name: 7}).options("vqa", OPT).max_new_tokens == 7
 
 
 def test_the_defaults_of_a_task_are_those_of_its_endpoint() -> None:
-    assert request().options("vqa", "t5").max_new_tokens == 10
-    assert request(num_beams=5).options("vqa", "t5").length_penalty == -1.0
-    assert request(num_beams=5).options("chat", "t5").length_penalty == 1.0
+    assert request().options("vqa", FLAN_T5).max_new_tokens == 10
+    assert request(num_beams=5).options("vqa", FLAN_T5).length_penalty == -1.0
+    assert request(num_beams=5).options("chat", FLAN_T5).length_penalty == 1.0
 
 
 def test_stop_is_a_text_or_some() -> None:

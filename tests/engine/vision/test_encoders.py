@@ -34,7 +34,7 @@ class HeldEncoder:
         self.num_images = 0
         self.began = threading.Event()
 
-    def __call__(self, images: list[bytes]) -> torch.Tensor:
+    def __call__(self, images: list[bytes], instructions: object) -> torch.Tensor:
         self.began.set()
         assert self._may_go.acquire(timeout=PATIENCE_S)
         self.num_images += len(images)
@@ -125,7 +125,7 @@ def test_the_image_of_a_caller_who_left_while_it_was_encoded_is_kept_for_the_nex
 def test_an_image_that_cannot_be_encoded_fails_alone(model: Any) -> None:
     black = bytes(len(Case(1, (2, 5), OPTIONS).request(0).image.pixels))
 
-    def encode(images: list[bytes]) -> torch.Tensor:
+    def encode(images: list[bytes], instructions: object) -> torch.Tensor:
         if black in images:
             raise ValueError("black")
         return encoder_of(model)(images)

@@ -1,6 +1,6 @@
 """Drives an engine's `step` by hand, without its thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +10,7 @@ from support.engine import wide_models
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished, Request
+from blip2_serve.engine.runner import EncodeImages
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.model.vision import ImageEncoder
 
@@ -23,19 +24,20 @@ def decode(ids: list[int]) -> str:
 
 @lru_cache
 def backend_of(model: Any) -> Backend:
-    return make_backend(model)
+    return make_backend(model, wide_models.family_of(model))
 
 
 @lru_cache
 def encoder_of(model: Any) -> ImageEncoder:
-    return ImageEncoder(model, wide_models.IMAGE_PROCESSOR)
+    reads_instruction = wide_models.family_of(model).reads_instruction
+    return ImageEncoder(model, wide_models.IMAGE_PROCESSOR, reads_instruction=reads_instruction)
 
 
-def transformers_encoder(model: Any) -> Callable[[Sequence[bytes]], torch.Tensor]:
+def transformers_encoder(model: Any) -> EncodeImages:
     """Image tokens as transformers' own modules make them."""
 
     @torch.inference_mode()
-    def encode(images: Sequence[bytes]) -> torch.Tensor:
+    def encode(images: Sequence[bytes], instructions: Sequence[tuple[int, ...]]) -> torch.Tensor:
         seen = model.vision_model(encoder_of(model).normalise(images).to(model.dtype)).last_hidden_state
         queries = model.query_tokens.expand(len(seen), -1, -1)
         answers = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state

@@ -5,7 +5,7 @@ that what a model says next depends on everything it has seen.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Literal
 
@@ -13,14 +13,16 @@ import torch
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
-    Blip2QFormerConfig,
     Blip2VisionConfig,
     BlipImageProcessorPil,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
     OPTConfig,
     T5Config,
 )
 
 from blip2_serve.engine.messages import FinishedRow, ImageInput, Request
+from blip2_serve.families import Family, find_family
 from blip2_serve.options import DecodingOptions
 
 VOCAB_SIZE = 96
@@ -32,27 +34,44 @@ NUM_QUERIES = 4
 IMAGE_SIZE = 28
 IMAGE_PROCESSOR = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
 # Each with a seed whose texts are varied and of many lengths.
-KINDS = {"opt": 2, "opt-post-norm": 0, "opt-projected": 2, "opt-bare": 1, "t5-gated-untied": 3, "t5-plain-tied": 5}
+KINDS = {
+    "opt": 2,
+    "opt-post-norm": 0,
+    "opt-projected": 2,
+    "opt-bare": 1,
+    "t5-gated-untied": 3,
+    "t5-plain-tied": 5,
+    "t5-instructed": 3,
+}
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model, by its config."""
+    family = find_family(model.config.model_type, model.config.text_config.model_type)
+    assert family is not None
+    return family
 
 
 @lru_cache
 def make_model(kind: str, ends: Ends, dtype: torch.dtype = torch.float64) -> Any:
-    """A `Blip2ForConditionalGeneration` of KINDS with no end token, one, or six; they end a text often."""
+    """A BLIP-2 of KINDS, or an InstructBLIP, with no end token, one, or six; they end a text often."""
     text = _opt(kind) if kind.startswith("opt") else _t5(kind)
     text.eos_token_id = {"none": None, "one": END_ID, "many": MANY_END_IDS}[ends]
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     vision = Blip2VisionConfig(**size, image_size=IMAGE_SIZE, patch_size=14)
-    qformer = Blip2QFormerConfig(**size, vocab_size=8, encoder_hidden_size=32, cross_attention_frequency=1)
-    config = Blip2Config(
-        vision_config=vision,
+    instructed = kind == "t5-instructed"
+    qformer = {**size, "vocab_size": VOCAB_SIZE, "encoder_hidden_size": 32, "cross_attention_frequency": 1}
+    config = (InstructBlipConfig if instructed else Blip2Config)(
+        vision_config=vision.to_dict(),
         qformer_config=qformer,
         text_config=text,
         num_query_tokens=NUM_QUERIES,
         image_token_index=IMAGE_ID,
     )
     torch.manual_seed(KINDS[kind])
-    model = Blip2ForConditionalGeneration(config).eval().requires_grad_(False)
-    if kind == "t5-gated-untied":
+    model_class = InstructBlipForConditionalGeneration if instructed else Blip2ForConditionalGeneration
+    model = model_class(config).eval().requires_grad_(False)
+    if kind in ("t5-gated-untied", "t5-instructed"):
         head = model.language_model.lm_head
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
     for weight in model.parameters():
@@ -88,7 +107,7 @@ def _opt(kind: str) -> OPTConfig:
 
 
 def _t5(kind: str) -> T5Config:
-    gated = kind == "t5-gated-untied"
+    gated = kind != "t5-plain-tied"
     return T5Config(
         vocab_size=VOCAB_SIZE,
         d_model=32,
@@ -114,8 +133,13 @@ class Case:
     prompt_ids: tuple[int, ...]
     options: DecodingOptions
 
-    def request(self, request_id: int, **more: Any) -> Request:
-        return Request(request_id, image(self.image_seed), self.prompt_ids, self.options, **more)
+    def request(self, request_id: int, *, model: Any = None, **more: Any) -> Request:
+        """The request; where the Q-Former of `model` reads the prompt, it is shown the same ids."""
+        picture = image(self.image_seed)
+        if model is not None and family_of(model).reads_instruction:
+            key = picture.key + bytes(self.prompt_ids)
+            picture = replace(picture, key=key, instruction_ids=self.prompt_ids)
+        return Request(request_id, picture, self.prompt_ids, self.options, **more)
 
 
 def image(seed: int) -> ImageInput:
@@ -152,6 +176,7 @@ def ask_transformers(model: Any, case: Case) -> Oracle:
         pixel_values=pixel_values,
         input_ids=input_ids,
         attention_mask=torch.ones_like(input_ids),
+        **{name: torch.tensor([ids]) for name, ids in family_of(model).reference_inputs(case.prompt_ids).items()},
         do_sample=False,
         num_beams=options.num_beams,
         max_new_tokens=options.max_new_tokens,

@@ -1,0 +1,131 @@
+"""The families of BLIP-2: one object for each, with everything in which it differs. No torch, no transformers.
+
+Everybody else asks the object; nobody compares families. A family names its backend and its model class
+by keys, which `engine.backends` and `model.load` look up. Where each number comes from: docs/families.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Turn = tuple[str, str]
+
+DEFAULT_QUESTION = "What is this a picture of?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Family:
+    """What is known of one family.
+
+    Attributes:
+        model_type, text_model_type: those of config.json and of its text_config, by which a checkpoint is recognised.
+        architecture: transformers' class, the reference.
+        backend: key of the decoder in `engine.backends`.
+        gpu_dtype: half precision the published checkpoints were trained in.
+        overflows_in_float16: numbers leave float16's range, and answers are rubbish.
+        reads_instruction: the Q-Former reads the prompt, so image tokens depend on picture and text.
+        decoder_only: the prompt is the beginning of the text that is continued, so `generate` repeats it.
+        question_template: prompt of one question.
+        turn_template, chat_template: an earlier turn of a conversation, and the question after all of them.
+        turn_separator: what stands between turns.
+        caption_prompt: prompt of a caption, for checkpoints whose name does not say another.
+        caption_defaults, vqa_defaults: decoding options of the reference where they differ from `DecodingOptions`'.
+        choice_template: a given answer as the model would write it.
+        packed_widths: names in text_config whose products are the input widths of the quantised layers.
+        unpacked_layers: linear layers of the language model that must not be quantised.
+    """
+
+    name: str
+    model_type: str
+    text_model_type: str
+    architecture: str
+    backend: str
+    gpu_dtype: Dtype
+    decoder_only: bool
+    question_template: str
+    packed_widths: tuple[tuple[str, ...], ...]
+    reads_instruction: bool = False
+    overflows_in_float16: bool = False
+    turn_template: str = "Question: {} Answer: {}"
+    chat_template: str = "Question: {} Answer:"
+    turn_separator: str = " "
+    choice_template: str = "{}"
+    caption_prompt: str = ""
+    caption_defaults: Mapping[str, Any] = field(default_factory=dict)
+    vqa_defaults: Mapping[str, Any] = field(default_factory=dict)
+    unpacked_layers: tuple[str, ...] = ()
+
+    def question_prompt(self, question: str) -> str:
+        """The prompt of one question."""
+        return self.question_template.format(question)
+
+    def chat_prompt(self, turns: Sequence[Turn], question: str) -> str:
+        """Earlier (question, answer) turns, each closed by one full stop, then the question."""
+        earlier = [self.turn_template.format(asked, _closed(answer)) for asked, answer in turns]
+        return self.turn_separator.join([*earlier, self.chat_template.format(question)])
+
+    def spell_choice(self, text: str) -> str:
+        """A given answer as the model would write it."""
+        return self.choice_template.format(text)
+
+    def echoed_prefix(self, prefix: str | None) -> str:
+        """How an answer begins that continues `prefix`, where the model does not write it itself."""
+        return prefix or "" if self.decoder_only else ""
+
+    def reference_inputs(self, instruction_ids: Sequence[int]) -> dict[str, list[int]]:
+        """Inputs of transformers' model beside pixels and prompt: those of a Q-Former that reads the prompt."""
+        if not self.reads_instruction:
+            return {}
+        return {"qformer_input_ids": list(instruction_ids), "qformer_attention_mask": [1] * len(instruction_ids)}
+
+
+OPT = Family(
+    name="opt",
+    model_type="blip-2",
+    text_model_type="opt",
+    architecture="Blip2ForConditionalGeneration",
+    backend="opt",
+    gpu_dtype="float16",
+    decoder_only=True,
+    question_template="Question: {} Answer:",
+    choice_template=" {}",
+    vqa_defaults={"max_new_tokens": 10, "length_penalty": 0.0},
+    packed_widths=(("hidden_size",), ("ffn_dim",)),
+)
+FLAN_T5 = Family(
+    name="flan-t5",
+    model_type="blip-2",
+    text_model_type="t5",
+    architecture="Blip2ForConditionalGeneration",
+    backend="t5",
+    gpu_dtype="bfloat16",
+    overflows_in_float16=True,
+    decoder_only=False,
+    question_template="Question: {} Short answer:",
+    vqa_defaults={"max_new_tokens": 10, "length_penalty": -1.0},
+    packed_widths=(("d_model",), ("num_heads", "d_kv")),
+    # `wo` gets numbers beyond float16, which int8 multiplies in, and transformers' T5 feeds a 4-bit `wo` bytes.
+    unpacked_layers=("wo",),
+)
+INSTRUCTBLIP_FLAN_T5 = replace(
+    FLAN_T5,
+    name="instructblip-flan-t5",
+    model_type="instructblip",
+    architecture="InstructBlipForConditionalGeneration",
+    reads_instruction=True,
+    caption_prompt="A short image description.",
+    caption_defaults={"max_new_tokens": 256, "repetition_penalty": 1.5},
+    vqa_defaults={"max_new_tokens": 10, "length_penalty": -1.0, "repetition_penalty": 1.5},
+)
+FAMILIES = (OPT, FLAN_T5, INSTRUCTBLIP_FLAN_T5)
+
+
+def find_family(model_type: object, text_model_type: object) -> Family | None:
+    """The family of a checkpoint by the types in its config.json; None for a model that is not served."""
+    kinds = {(family.model_type, family.text_model_type): family for family in FAMILIES}
+    return kinds.get((str(model_type), str(text_model_type)))
+
+
+def _closed(answer: str) -> str:
+    return answer if answer.endswith(".") else f"{answer}."

@@ -1,0 +1,69 @@
+"""InstructBLIP's Q-Former, written out on transformers' module (5.23, models/instructblip/modeling_instructblip.py).
+
+It reads the prompt together with the picture: its queries and the prompt's tokens attend to each other, only the
+queries to the picture, and each has a feed-forward network of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from blip2_serve.model.linear import norm_of
+from blip2_serve.model.qformer import FeedForward, QFormerLayer
+
+
+class InstructedQFormer:
+    """An `InstructBlipQFormerModel`: the query tokens ask together with the prompt, patches are seen."""
+
+    def __init__(self, qformer: Any) -> None:
+        embeddings = qformer.embeddings
+        self._dtype: torch.dtype = embeddings.layernorm.weight.dtype
+        self._norm = norm_of(embeddings.layernorm)
+        self._words = embeddings.word_embeddings.weight.data
+        self._positions = embeddings.position_embeddings.weight.data
+        self._layers = [_Layer(layer) for layer in qformer.encoder.layer]
+
+    def __call__(
+        self, queries: torch.Tensor, seen: torch.Tensor, instructions: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
+        """queries (n, query tokens, width), seen (n, patches, vision width), the ids of n prompts of any lengths.
+
+        Returns the queries' answers, as wide as the queries.
+        """
+        words, mask = self._read(instructions, queries.shape[1])
+        hidden, seen = torch.cat([queries, words], dim=1), seen.to(self._dtype)
+        hidden = self._norm(hidden.to(self._dtype))
+        for layer in self._layers:
+            hidden = layer(hidden, seen, mask, queries.shape[1])
+        return hidden[:, : queries.shape[1]]
+
+    def _read(
+        self, instructions: Sequence[Sequence[int]], num_queries: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings (n, longest, width), padded on the right, and the mask (n, 1, 1, queries + longest), if any is."""
+        lengths = torch.tensor([len(ids) for ids in instructions], device=self._words.device)
+        longest = max(map(len, instructions))
+        ids = [[*each, *[0] * (longest - len(each))] for each in instructions]
+        words = F.embedding(torch.tensor(ids, device=self._words.device), self._words) + self._positions[:longest]
+        if min(map(len, instructions)) == longest:
+            return words, None
+        places = torch.arange(num_queries + longest, device=self._words.device)
+        return words, (places < num_queries + lengths[:, None])[:, None, None]
+
+
+class _Layer:
+    """A layer in which the prompt's tokens take part."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = QFormerLayer(layer)
+        self._feed_forward_text = FeedForward(layer.intermediate, layer.output)
+
+    def __call__(
+        self, hidden: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor | None, num_queries: int
+    ) -> torch.Tensor:
+        """hidden (n, query tokens + text, width), seen (n, patches, vision width), mask (n, 1, 1, all tokens)."""
+        mixed = self._layer.attend(hidden, mask)
+        queries = self._layer.feed_forward(self._layer.look(mixed[:, :num_queries], seen))
+        return torch.cat([queries, self._feed_forward_text(mixed[:, num_queries:])], dim=1)

@@ -1,0 +1,106 @@
+"""The weights of a checkpoint: their names and shapes compared with its config, then read onto the device."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import rename_source_key
+
+from blip2_serve.errors import StartupError
+from blip2_serve.families import Family
+from blip2_serve.model.device import Placement
+from blip2_serve.model.locate import Shape
+from blip2_serve.model.quantization import quantization_config
+
+
+def model_class(family: Family) -> Any:
+    """transformers' class of the family's models."""
+    return getattr(transformers, family.architecture)
+
+
+def check_weights(model: str, family: Family, config: Any, headers: dict[str, Shape]) -> None:
+    """Compare names and shapes with those the config asks for: transformers would draw what is missing at random.
+
+    Raises:
+        StartupError: some are missing or have another shape.
+    """
+    with torch.device("meta"):
+        empty = model_class(family)(config)
+    wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
+    found = _as_loaded(empty, headers)
+    tied: dict[str, str] = empty.all_tied_weights_keys
+    sources = {tied.get(name, name) for name in found}  # of weights that are one, a file may hold any
+    _refuse(model, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
+    _refuse(
+        model,
+        "have another shape than config.json says",
+        [name for name in wanted if found.get(name, wanted[name]) != wanted[name]],
+    )
+
+
+def _as_loaded(empty: Any, headers: dict[str, Shape]) -> dict[str, Shape]:
+    """The names under which transformers would load what the files hold; it knows some older spellings."""
+    renamings = get_model_conversion_mapping(empty)
+    return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
+
+
+def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
+    if names:
+        raise StartupError(
+            f"BLIP2_MODEL={model!r} cannot be served: weights {what_is_wrong} ({len(names)}, the first is {names[0]});"
+            " download it again."
+        )
+
+
+def load_weights(folder: Path, placement: Placement, family: Family) -> Any:
+    """The model on its device, in evaluation mode, without gradients.
+
+    Raises:
+        StartupError: the files cannot be read or do not fit on the device.
+    """
+    placed = _placing(placement, family)
+    try:
+        model, report = model_class(family).from_pretrained(
+            folder,
+            dtype=placement.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **placed,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
+    # `check_weights` has compared names already; here transformers says what it made up.
+    _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
+    if placement.device_map == "auto":
+        _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
+    # What `device_map` has placed is not to be moved, packed numbers least of all.
+    model = model if placed else model.to(placement.device)
+    return model.eval().requires_grad_(False)
+
+
+def _placing(placement: Placement, family: Family) -> dict[str, Any]:
+    """What `from_pretrained` needs to place weights itself; nothing where they are moved afterwards."""
+    spread = placement.device_map == "auto"
+    device_map = {"device_map": "auto" if spread else {"": placement.device}}
+    if placement.quantize == "none":
+        return device_map if spread else {}
+    return {"quantization_config": quantization_config(placement.quantize, family, placement.dtype), **device_map}
+
+
+def _check_spread(model: str, places: Mapping[str, int | str | torch.device]) -> None:
+    """Our decoders read weights where they lie: accelerate's way to keep some elsewhere until they are used is none."""
+    left = [name for name, place in places.items() if str(place) in ("cpu", "disk")]
+    if left:
+        raise StartupError(
+            f"the checkpoint in {model!r} does not fit on the CUDA devices (parts that are left over: {len(left)}, the"
+            f" first is {left[0] or 'all of it'}): use more or larger ones, or BLIP2_QUANTIZE=int8 or int4."
+        )
+    if len({str(place) for name, place in places.items() if not name.startswith("language_model")}) > 1:
+        raise StartupError(
+            f"the checkpoint in {model!r} would have its vision tower and Q-Former on several devices, and they stay"
+            " together: use larger devices, or BLIP2_QUANTIZE=int8 or int4."
+        )
