@@ -40,6 +40,14 @@ def test_half_a_folder_is_refused(checkpoint: Path, missing: str) -> None:
     assert "missing" in message
 
 
+def test_a_checkpoint_without_the_tokenizer_of_its_qformer_is_refused(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoints["instructblip"], tmp_path / "copy"))
+    shutil.rmtree(folder / "qformer_tokenizer")
+    assert "qformer_tokenizer is missing" in refusal(folder)
+
+
 def test_a_missing_shard_is_named(checkpoint: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
