@@ -195,7 +195,7 @@ def run_generate(subject: Subject, images: list[bytes], decoding: DecodingOption
         num_beams=decoding.num_beams,
         do_sample=False,
     )
-    begin = len(ids) if config.text_config.model_type == "opt" else 1
+    begin = len(ids) if family_of(config).decoder_only else 1
     if output.shape[1] - begin != decoding.max_new_tokens:
         raise RuntimeError(f"generate gave {output.shape[1] - begin} new tokens")
 

@@ -108,7 +108,7 @@ def new_model(config: Blip2Config, seed: int) -> Blip2ForConditionalGeneration:
     model = Blip2ForConditionalGeneration(config)
     # On a CPU the fused attention's backward pass is several times slower than plain matrix products.
     model.set_attn_implementation("eager")
-    is_t5 = config.text_config.model_type == "t5"
+    is_t5 = not config.use_decoder_only_language_model
     with torch.no_grad():
         for name, module in model.named_modules():
             # T5 comes with a start of its own, on which its unscaled attention relies.
