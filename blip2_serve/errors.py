@@ -12,34 +12,33 @@ Blip2Error
   StartupError             no status: the process ends with this one line
 """
 
+from enum import Enum, auto
 from typing import ClassVar
 
 
+class Part(Enum):
+    """A part of a request for which every protocol has a field name of its own."""
+
+    IMAGE = auto()
+    IMAGE_ID = auto()
+    PROMPT = auto()
+    CHOICES = auto()
+
+
 class Blip2Error(Exception):
-    """Base of everything this package raises on purpose; `message` tells the reader what to do next."""
+    """Base of everything this package raises on purpose.
+
+    `message` tells the reader what to do next. `about` is the part of the request at fault, or the name of a decoding
+    option or of a protocol's own field.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(self, message: str, *, about: Part | str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.param = param
-
-    @property
-    def type(self) -> str:
-        """Coarse class of the error, as OpenAI's clients expect it."""
-        return "invalid_request_error" if self.status < 500 else "server_error"
-
-    def to_dict(self) -> dict[str, dict[str, str | None]]:
-        """The one JSON shape in which every error of this service is answered."""
-        return error_body(self.message, self.type, self.param, self.code)
-
-
-def error_body(message: str, type_: str, param: str | None, code: str) -> dict[str, dict[str, str | None]]:
-    """`{"error": {"message", "type", "param", "code"}}`; half characters, which no JSON can carry, become "?"."""
-    said = {"message": message, "type": type_, "param": param, "code": code}
-    return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in said.items()}}
+        self.about = about
 
 
 class RequestError(Blip2Error):
@@ -50,7 +49,7 @@ class RequestError(Blip2Error):
 
 
 class InvalidField(RequestError):
-    """A field is missing, unknown, of the wrong type or out of bounds; `param` names it."""
+    """A field is missing, unknown, of the wrong type or out of bounds; `about` tells which."""
 
     code = "invalid_field"
 

@@ -130,11 +130,11 @@ def _empty_file(part: UploadFile) -> bytes | None:
 async def _text_of_file(name: str, part: UploadFile) -> str:
     """The Swagger page, like other browser code, sends a JSON value as a nameless file (a Blob)."""
     if part.content_type != "application/json":
-        raise InvalidField(f"{name[:64]} came as a file: send it as a text field.", param=name[:64])
+        raise InvalidField(f"{name[:64]} came as a file: send it as a text field.", about=name[:64])
     try:
         return (await part.read()).decode()
     except UnicodeDecodeError:
-        raise InvalidField(f"{name[:64]} is no UTF-8: send it as a text field.", param=name[:64]) from None
+        raise InvalidField(f"{name[:64]} is no UTF-8: send it as a text field.", about=name[:64]) from None
 
 
 async def _read_urlencoded(
@@ -233,7 +233,7 @@ def _check_names(pairs: Sequence[tuple[str, object]]) -> None:
         if not name.isascii():
             raise InvalidField(f"There is no field {name[:64]!a} here: the names of fields are ASCII.")
         if name in seen:
-            raise InvalidField(f"{name[:64]} was sent twice: send it once.", param=name[:64])
+            raise InvalidField(f"{name[:64]} was sent twice: send it once.", about=name[:64])
         seen.add(name)
 
 

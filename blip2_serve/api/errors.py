@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from http.client import responses
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blip2_serve.errors import Blip2Error, Busy, error_body
+from blip2_serve.errors import Blip2Error, Busy, Part
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +22,34 @@ FieldsT = TypeVar("FieldsT")
 ReplyT = TypeVar("ReplyT")
 _MAX_ERROR_BYTES = 65_536
 
+ErrorBody = dict[str, dict[str, str | None]]
+FieldNames = Mapping[Part, str]
+NATIVE_FIELDS: FieldNames = {
+    Part.IMAGE: "img",
+    Part.IMAGE_ID: "img_id",
+    Part.PROMPT: "txt",
+    Part.CHOICES: "choices",
+}
+BATCH_FIELDS: FieldNames = {**NATIVE_FIELDS, Part.IMAGE: "imgs"}
 
-def error_response(error: Blip2Error) -> JSONResponse:
-    """The answer to a request that failed with `error`."""
+
+def error_response(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> JSONResponse:
+    """The answer to a request that failed with `error`, in a protocol that calls the request's parts `fields`."""
     headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, Busy) else None
-    return JSONResponse(error.to_dict(), error.status, headers)
+    return JSONResponse(error_body(error, fields), error.status, headers)
+
+
+def error_body(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> ErrorBody:
+    """The one JSON shape in which every error is answered."""
+    param = fields[error.about] if isinstance(error.about, Part) else error.about
+    return _body(error.message, error.status, param, error.code)
+
+
+def _body(message: str, status: int, param: str | None, code: str) -> ErrorBody:
+    """Half characters, which no JSON can carry, become "?"; the types are those that OpenAI's clients expect."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    said = {"message": message, "type": kind, "param": param, "code": code}
+    return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in said.items()}}
 
 
 def answer_errors(
@@ -135,8 +158,7 @@ def _rewritten(scope: Scope, status: int, body: bytes) -> bytes:
         message = f"{method} is not answered at {path}: / lists what is."
     else:
         message = f"{(_foreign_message(body) or phrase).rstrip('.')}."
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return json.dumps(error_body(message, kind, None, phrase.lower().replace(" ", "_"))).encode()
+    return json.dumps(_body(message, status, None, phrase.lower().replace(" ", "_"))).encode()
 
 
 def _foreign_message(body: bytes) -> str:

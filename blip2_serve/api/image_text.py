@@ -3,7 +3,7 @@
 import base64
 import re
 
-from blip2_serve.errors import InvalidImage, RequestError
+from blip2_serve.errors import InvalidImage, Part, RequestError
 from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 
 ID_PATTERN = "^[0-9a-fA-F]{64}$"
@@ -48,4 +48,4 @@ def decode_inline_image(value: object) -> bytes:
 
 
 def _not_inline(problem: str) -> RequestError:
-    return InvalidImage(f"img {problem}: send the picture as a file part, or its bytes as base64.", param="img")
+    return InvalidImage(f"img {problem}: send the picture as a file part, or its bytes as base64.", about=Part.IMAGE)

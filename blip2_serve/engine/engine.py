@@ -23,7 +23,7 @@ from blip2_serve.engine.vision.batcher import VisionBatcher
 from blip2_serve.engine.vision.encoders import Encoded, Encoders
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.engine.watchdog import Watchdog
-from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure, UnknownImage
+from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, EngineFailure, Part, UnknownImage
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Engine:
         elif isinstance(request.image, ImageInput) or self._vision.holds(request.image.key):
             self._vision.add(sequence)
         else:
-            self._fail(sequence, UnknownImage(_SEND_IT_AGAIN, param="img_id"))
+            self._fail(sequence, UnknownImage(_SEND_IT_AGAIN, about=Part.IMAGE_ID))
 
     def _drop_expired(self) -> None:
         now = time.monotonic()

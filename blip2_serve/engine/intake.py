@@ -26,7 +26,7 @@ def make_sequence(request: Request, backend: Backend, books: RowBooks) -> Sequen
     if request.num_rows > books.max_rows:
         samples = "continuations" if request.continuations else "num_return_sequences"
         field = "num_beams" if request.uses_beams else samples
-        raise InvalidField(f"{field} is at most {books.max_rows} here", param=field)
+        raise InvalidField(f"{field} is at most {books.max_rows} here", about=field)
     num_prefix = backend.num_prefix(prompt_ids)
     max_new_tokens = request.options.max_new_tokens
     try:

@@ -54,13 +54,13 @@ class Request:
     def __post_init__(self) -> None:
         options = self.options
         if options.do_sample and options.num_beams > 1:
-            raise InvalidField("do_sample needs num_beams=1: beams are not sampled", param="num_beams")
+            raise InvalidField("do_sample needs num_beams=1: beams are not sampled", about="num_beams")
         if self.uses_beams and (self.stop or self.stream or self.top_logprobs):
             field = "stop" if self.stop else "stream" if self.stream else "top_logprobs"
-            raise InvalidField(f"{field} needs num_beams=1: beams are ranked when all are done", param=field)
+            raise InvalidField(f"{field} needs num_beams=1: beams are ranked when all are done", about=field)
         if options.num_return_sequences > max(self.num_rows, 1):
             raise InvalidField(
-                "num_return_sequences needs do_sample or at least as many num_beams", param="num_return_sequences"
+                "num_return_sequences needs do_sample or at least as many num_beams", about="num_return_sequences"
             )
         chosen = self.uses_beams or options.do_sample or self.stop or self.stream or self.top_logprobs
         if self.continuations and chosen:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
+from blip2_serve.errors import ImageTooLarge, InvalidImage, Part, UnsupportedImage
 from blip2_serve.images.budget import PixelBudget
 
 # MPO, a JPEG with a second picture in it, which many phones write, is opened by Pillow's JPEG reader.
@@ -55,7 +55,7 @@ def load_image(data: bytes, max_pixels: int, budget: PixelBudget | None = None) 
         ImageTooLarge: more than `max_pixels`, judged from the header before decoding, or a side above MAX_SIDE.
     """
     if not data:
-        raise InvalidImage("The picture is empty: send the bytes of an image file.", param="img")
+        raise InvalidImage("The picture is empty: send the bytes of an image file.", about=Part.IMAGE)
     image = _open(data)
     _check_size(image, max_pixels)
     with budget.claim(image.width * image.height) if budget else nullcontext():
@@ -74,7 +74,7 @@ class _Header(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self.pieces_left -= 1
         if self.pieces_left < 0:
-            raise InvalidImage("The picture has too much metadata: send it without.", param="img")
+            raise InvalidImage("The picture has too much metadata: send it without.", about=Part.IMAGE)
         return super().read(size)
 
 
@@ -88,10 +88,10 @@ def _open(data: bytes) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise UnsupportedImage(
-            f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", param="img"
+            f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", about=Part.IMAGE
         ) from None
     except Exception:  # see _decode
-        raise InvalidImage("The picture's header is damaged: send it again.", param="img") from None
+        raise InvalidImage("The picture's header is damaged: send it again.", about=Part.IMAGE) from None
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -100,15 +100,15 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ImageTooLarge(
             f"The picture has {width} x {height} pixels, and {MAX_SIDE} is the longest side that is taken: scale it"
             " down.",
-            param="img",
+            about=Part.IMAGE,
         )
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"The picture has {width} x {height} pixels, more than the {max_pixels} that are taken: scale it down.",
-            param="img",
+            about=Part.IMAGE,
         )
     if not width or not height:
-        raise InvalidImage("The picture has no pixels: send another.", param="img")
+        raise InvalidImage("The picture has no pixels: send another.", about=Part.IMAGE)
 
 
 def _decode(image: Image.Image) -> Image.Image:
@@ -117,7 +117,7 @@ def _decode(image: Image.Image) -> Image.Image:
         image.load()
         return _to_rgb(_upright(image))
     except Exception:
-        raise InvalidImage("The picture is cut short or damaged: send it again.", param="img") from None
+        raise InvalidImage("The picture is cut short or damaged: send it again.", about=Part.IMAGE) from None
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 
 import httpx
 
-from blip2_serve.errors import ImageFetchFailed, ImageTooLarge
+from blip2_serve.errors import ImageFetchFailed, ImageTooLarge, Part
 from blip2_serve.images.addresses import Address, is_public
 from blip2_serve.images.source import ImageId, ImageSource, ImageUrl
 from blip2_serve.images.upload import Upload
@@ -89,7 +89,7 @@ class ImageFetcher:
             raise ImageFetchFailed(
                 f"The picture could not be fetched: check that its URL is public and answers within"
                 f" {TOTAL_TIMEOUT_S:g} s, or send the picture itself.",
-                param="img",
+                about=Part.IMAGE,
             ) from None
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class ImageFetcher:
     def _too_large(self) -> ImageTooLarge:
         return ImageTooLarge(
             f"The picture at the URL has more than the {self._max_bytes} bytes that are taken: choose a smaller one.",
-            param="img",
+            about=Part.IMAGE,
         )
 
 
@@ -195,4 +195,4 @@ def _declared_length(response: httpx.Response) -> int:
 
 
 def _failed(problem: str) -> ImageFetchFailed:
-    return ImageFetchFailed(f"The picture's URL {problem}: send another, or the picture itself.", param="img")
+    return ImageFetchFailed(f"The picture's URL {problem}: send another, or the picture itself.", about=Part.IMAGE)

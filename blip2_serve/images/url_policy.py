@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from blip2_serve.config import LISTED_HOST
-from blip2_serve.errors import UrlNotAllowed
+from blip2_serve.errors import Part, UrlNotAllowed
 from blip2_serve.images.addresses import Address, is_public, parse_address
 
 MAX_URL_CHARACTERS = 4096
@@ -62,7 +62,7 @@ class UrlPolicy:
             raise UrlNotAllowed(
                 "Pictures are not fetched from URLs here: send the picture itself, or set BLIP2_IMAGE_URLS to public"
                 " or to a list of hosts when the server is started.",
-                param="img",
+                about=Part.IMAGE,
             )
         url = _parse(text, base)
         if url.scheme not in _DEFAULT_PORTS:
@@ -117,4 +117,4 @@ def _host_and_port(listed: str) -> tuple[str, int | None]:
 
 
 def _refused(problem: str) -> UrlNotAllowed:
-    return UrlNotAllowed(f"The URL of the picture {problem}: send another, or the picture itself.", param="img")
+    return UrlNotAllowed(f"The URL of the picture {problem}: send another, or the picture itself.", about=Part.IMAGE)

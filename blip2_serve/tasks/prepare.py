@@ -11,7 +11,7 @@ import numpy as np
 
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.messages import ImageInput, KnownImage
-from blip2_serve.errors import Busy, DeadlineExceeded, ImageTooLarge
+from blip2_serve.errors import Busy, DeadlineExceeded, ImageTooLarge, Part
 from blip2_serve.images import ImageId, ImageSource, PixelBudget, Upload, load_image, squash
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
@@ -94,7 +94,7 @@ class Preparation:
         if isinstance(image, Upload) and image.num_bytes > most:
             raise ImageTooLarge(
                 f"The picture has {image.num_bytes} bytes, more than the {most} that are taken: send a smaller one.",
-                param="img",
+                about=Part.IMAGE,
             )
 
     def _prepare_now(

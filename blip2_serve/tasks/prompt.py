@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from blip2_serve.errors import PromptTooLong
+from blip2_serve.errors import Part, PromptTooLong
 from blip2_serve.families import DEFAULT_QUESTION, Family, Turn
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import end_ids_of
@@ -83,7 +83,8 @@ class PromptEncoder:
         longest = max(map(len, continuations))
         if longest > MAX_NEW_TOKENS:
             raise PromptTooLong(
-                f"The longest choice takes {longest} tokens, more than {MAX_NEW_TOKENS}: shorten it.", param="choices"
+                f"The longest choice takes {longest} tokens, more than {MAX_NEW_TOKENS}: shorten it.",
+                about=Part.CHOICES,
             )
         prompt = self._encode(self._family.question_prompt(question or DEFAULT_QUESTION), longest, "the choices")
         return replace(prompt, continuations=continuations)
@@ -104,7 +105,7 @@ class PromptEncoder:
             raise PromptTooLong(
                 f"The text takes {len(ids)} tokens and {room} are left of the context of"
                 f" {self._loaded.max_context_tokens}: shorten it or {or_else}.",
-                param="txt",
+                about=Part.PROMPT,
             )
         return Prompt(tuple(ids), self._loaded.encode_instruction(text))
 

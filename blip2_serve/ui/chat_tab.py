@@ -65,7 +65,7 @@ def turns_of(history: Messages) -> list[Turn]:
         texts = [_text(message["content"]) for message in history]
         return list(zip(texts[::2], texts[1::2], strict=True))
     except (KeyError, TypeError, ValueError):
-        raise InvalidField("The conversation cannot be read: clear it.", param="context") from None
+        raise InvalidField("The conversation cannot be read: clear it.", about="context") from None
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:

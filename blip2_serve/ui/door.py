@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blip2_serve.api.errors import error_body
 from blip2_serve.api.middleware.held_body import Headers, HeldBody
-from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, RequestError
+from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, Part, RequestError
 from blip2_serve.ui.uploads import Uploads
 
 _API = "/gradio_api"
@@ -89,7 +90,7 @@ class Door:
         except (ValueError, RecursionError):
             raise InvalidField("The call is no JSON: load the page again.") from None
         if not all(self._uploads.holds(path) for path in named):
-            raise InvalidImage("The picture is no longer here: choose it again.", param="img")
+            raise InvalidImage("The picture is no longer here: choose it again.", about=Part.IMAGE)
         return bytes(body)
 
 
@@ -107,7 +108,7 @@ def _named_files(content: object) -> Iterator[object]:
 
 def _shown(error: RequestError) -> JSONResponse:
     """An error as everywhere; gradio's page shows what it finds under `detail`."""
-    return JSONResponse({**error.to_dict(), "detail": error.message}, error.status)
+    return JSONResponse({**error_body(error), "detail": error.message}, error.status)
 
 
 async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

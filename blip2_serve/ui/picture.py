@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.errors import InvalidImage
+from blip2_serve.errors import InvalidImage, Part
 from blip2_serve.images import Upload
 from blip2_serve.ui.events import EVENT, errors_shown
 
@@ -45,8 +45,8 @@ async def upload_of(picture: dict[str, Any] | None) -> Upload:
         InvalidImage: there is no picture, or it is no longer kept.
     """
     if picture is None or picture.get("path") is None:
-        raise InvalidImage("There is no picture: drop, paste, choose or take one first.", param="img")
+        raise InvalidImage("There is no picture: drop, paste, choose or take one first.", about=Part.IMAGE)
     try:
         return Upload(await asyncio.to_thread(Path(picture["path"]).read_bytes))
     except FileNotFoundError:
-        raise InvalidImage("The picture is no longer here: choose it again.", param="img") from None
+        raise InvalidImage("The picture is no longer here: choose it again.", about=Part.IMAGE) from None

@@ -44,7 +44,7 @@ def test_an_untouched_field_counts_as_not_given() -> None:
 def test_other_files_in_text_fields_are_refused_by_name(part: tuple[str, bytes, str]) -> None:
     with pytest.raises(InvalidField) as caught:
         read(img=IMG, txt=part)
-    assert caught.value.param == "txt"
+    assert caught.value.about == "txt"
 
 
 def test_the_page_prefills_nothing_and_sends_only_lists_as_json() -> None:

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.errors import ErrorShape, answer_errors, error_body
 from blip2_serve.api.middleware.body_limit import BodyLimit
-from blip2_serve.errors import Busy, EngineFailure, InvalidField
+from blip2_serve.errors import Busy, EngineFailure, InvalidField, Part
 
 
 async def a_bug(request: Request) -> Response:
@@ -27,7 +27,7 @@ async def foreign_text(request: Request) -> Response:
 
 
 async def ours(request: Request) -> Response:
-    return JSONResponse(InvalidField("Mend it.", param="txt").to_dict(), 400)
+    return JSONResponse(error_body(InvalidField("Mend it.", about=Part.PROMPT)), 400)
 
 
 async def reads(request: Request) -> Response:
@@ -82,7 +82,7 @@ def test_status_and_headers_of_other_layers_are_kept() -> None:
 
 
 def test_our_own_errors_pass_untouched() -> None:
-    assert ask("GET", "/ours").json() == InvalidField("Mend it.", param="txt").to_dict()
+    assert ask("GET", "/ours").json() == error_body(InvalidField("Mend it.", about=Part.PROMPT))
 
 
 def test_a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() -> None:
@@ -110,5 +110,5 @@ def test_a_refusal_in_place_of_fields_is_answered_without_calling_the_endpoint()
     async def endpoint(service: object, fields: object, request: object) -> Response:
         pytest.fail("called")
 
-    refusal = InvalidField("Mend it.", param="txt")
+    refusal = InvalidField("Mend it.", about=Part.PROMPT)
     assert asyncio.run(answer_errors(endpoint)(None, refusal, None)).status_code == 400

@@ -14,7 +14,7 @@ from images.test_addresses import EVERY_FORBIDDEN
 from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
 from support.images.connections import Connections, Names
 
-from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, UrlNotAllowed
+from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, Part, UrlNotAllowed
 from blip2_serve.images import ImageUrl, Upload, fetch
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.url_policy import UrlPolicy
@@ -61,7 +61,7 @@ def fetched(
 def refused(internet: Connections, answers: dict[str, bytes | Handler], *args: Any, **more: Any) -> Blip2Error:
     with pytest.raises(Blip2Error) as caught:
         fetched(internet, answers, *args, **more)
-    assert caught.value.param == "img"
+    assert caught.value.about == Part.IMAGE
     return caught.value
 
 
@@ -382,7 +382,7 @@ def test_inside_and_nowhere_and_refused_and_silent_look_alike(
     monkeypatch.setattr(fetch, "TOTAL_TIMEOUT_S", 0.3)
     names = Names(inside_test=["10.0.0.1"], refusing_test=["9.9.9.9"], empty_test=[""])
     said = {
-        refused(internet, {"/": silent}, url, names).to_dict()["error"]["message"]
+        refused(internet, {"/": silent}, url, names).message
         for url in ("http://inside.test/", "http://refusing.test/", "http://empty.test/", f"http://{HERE}/")
     }
     assert len(said) == 1

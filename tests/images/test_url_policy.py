@@ -4,7 +4,7 @@ import pytest
 from images.test_addresses import EVERY_FORBIDDEN
 
 from blip2_serve.config import Settings
-from blip2_serve.errors import StartupError, UrlNotAllowed
+from blip2_serve.errors import Part, StartupError, UrlNotAllowed
 from blip2_serve.images.url_policy import Target, UrlPolicy
 
 PUBLIC = UrlPolicy("public")
@@ -13,7 +13,7 @@ PUBLIC = UrlPolicy("public")
 def refusal(policy: UrlPolicy, url: str) -> str:
     with pytest.raises(UrlNotAllowed) as caught:
         policy.check(url)
-    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "url_not_allowed", "img")
+    assert (caught.value.status, caught.value.code, caught.value.about) == (400, "url_not_allowed", Part.IMAGE)
     return caught.value.message
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from support.pictures import jpeg
 
 from blip2_serve.config import Settings
-from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, InvalidImage
+from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, InvalidImage, Part
 from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
@@ -61,7 +61,7 @@ def test_a_picture_is_named_by_its_bytes(tasks: Tasks) -> None:
 
 
 def test_a_bad_picture_is_an_entry_and_the_others_are_answered(loaded: LoadedModel, tasks: Tasks) -> None:
-    refused = InvalidImage("img is no string: send it.", param="img")
+    refused = InvalidImage("img is no string: send it.", about=Part.IMAGE)
     images = [Upload(b""), Upload(jpeg()), refused, Upload(b"hello"), Upload(jpeg(seed=1))]
     results = batch(tasks, images, [None] * 5)
     codes = [result.code if isinstance(result, Blip2Error) else result.text for result in results]
@@ -77,7 +77,7 @@ def test_a_picture_may_not_have_more_bytes_than_one_that_is_sent_alone(loaded: L
         tasks.close()
     assert isinstance(good, Answer)
     assert isinstance(large, Blip2Error)
-    assert (large.status, large.param) == (413, "img")
+    assert (large.status, large.about) == (413, Part.IMAGE)
 
 
 def test_the_deadline_is_that_of_the_whole_request(loaded: LoadedModel) -> None:

@@ -13,7 +13,7 @@ from support.pictures import jpeg
 from benchmarks.choosing import count_right
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
-from blip2_serve.errors import PromptTooLong
+from blip2_serve.errors import Part, PromptTooLong
 from blip2_serve.families import OPT
 from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel, load_model
@@ -113,7 +113,7 @@ def test_scoring_in_company_changes_no_number(tasks: Tasks) -> None:
 def test_choices_count_against_the_context(tasks: Tasks) -> None:
     with pytest.raises(PromptTooLong, match="256") as caught:
         choose(tasks, ["no", "q " * 200])
-    assert caught.value.param == "choices"
+    assert caught.value.about == Part.CHOICES
     with pytest.raises(PromptTooLong, match="the choices"):
         asyncio.run(tasks.choose(Upload(jpeg()), "q " * 300, ["yes", "no"]))
 

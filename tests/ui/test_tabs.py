@@ -7,6 +7,7 @@ import pytest
 
 from blip2_serve.api.native.fields import CaptionFields, validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage
+from blip2_serve.families import OPT
 from blip2_serve.images import Upload
 from blip2_serve.ui.chat_tab import turns_of
 from blip2_serve.ui.choose_tab import choices_of
@@ -46,13 +47,11 @@ def test_a_history_of_anything_else_is_refused(history: list[dict[str, object]])
 
 def test_beam_search_and_nucleus_sampling_are_options_of_the_endpoints() -> None:
     picture = {"img": Upload(b"")}
-    searching = validate_fields(CaptionFields, {**picture, **decoding_fields(BEAM_SEARCH, 0.5, 2.0, 1.5)}).options(
-        "opt"
-    )
+    searching = validate_fields(CaptionFields, {**picture, **decoding_fields(BEAM_SEARCH, 0.5, 2.0, 1.5)}).options(OPT)
     assert not searching.do_sample
     assert (searching.num_beams, searching.length_penalty, searching.repetition_penalty) == (5, 2.0, 1.5)
     drawing = validate_fields(CaptionFields, {**picture, **decoding_fields(NUCLEUS_SAMPLING, 0.5, 2.0, 1.5)})
-    options = drawing.options("opt")
+    options = drawing.options(OPT)
     assert options.do_sample
     assert (options.num_beams, options.temperature, options.repetition_penalty) == (1, 0.5, 1.5)
 

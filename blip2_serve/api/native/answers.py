@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import JSONResponse
 
+from blip2_serve.api.errors import BATCH_FIELDS, error_body
 from blip2_serve.errors import Blip2Error
 from blip2_serve.options import FinishReason
 from blip2_serve.tasks.caption import ScoredCaption
@@ -76,7 +77,7 @@ def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
 
 def _entry(result: Answer | Blip2Error) -> Answered | Error:
     if isinstance(result, Blip2Error):
-        return Error.model_validate(result.to_dict())
+        return Error.model_validate(error_body(result, BATCH_FIELDS))
     return Answered(
         text=result.text,
         image_id=result.image_id,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blip2_serve.api.image_text import ID_PATTERN, image_of_id
-from blip2_serve.errors import InvalidField
+from blip2_serve.errors import InvalidField, Part
 from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
@@ -50,12 +50,12 @@ class PictureFields(Fields):
             InvalidField: it came both ways, or not at all.
         """
         if self.img is not None and self.img_id is not None:
-            raise InvalidField("img and img_id were both sent: send one of the two.", param="img_id")
+            raise InvalidField("img and img_id were both sent: send one of the two.", about=Part.IMAGE_ID)
         if self.img is not None:
             return self.img
         if self.img_id is not None:
             return image_of_id(self.img_id)
-        raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", param="img")
+        raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", about=Part.IMAGE)
 
 
 class DecodingFields(Fields):
@@ -100,13 +100,13 @@ class DecodingFields(Fields):
         if options.do_sample and options.num_beams > 1:
             raise InvalidField(
                 "num_beams above 1 searches and do_sample draws at random: give one of the two.",
-                param="num_beams",
+                about="num_beams",
             )
         if options.min_new_tokens > options.max_new_tokens:
             raise InvalidField(
                 f"min_new_tokens is {options.min_new_tokens}, above max_new_tokens, {options.max_new_tokens}:"
                 " lower it.",
-                param="min_new_tokens",
+                about="min_new_tokens",
             )
         return options
 
@@ -187,11 +187,11 @@ def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField
     shown = name if len(name) <= 64 else f"{name[:64]}..."
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
-        return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", param=shown)
+        return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", about=shown)
     if problem["type"] == "missing" and name == "imgs":
-        return InvalidField("imgs is missing: send pictures in the field imgs.", param="imgs")
+        return InvalidField("imgs is missing: send pictures in the field imgs.", about="imgs")
     place = ".".join(str(step) for step in problem["loc"])
-    return InvalidField(f"{place}: {problem['msg']}.", param=shown)
+    return InvalidField(f"{place}: {problem['msg']}.", about=shown)
 
 
 def whole_characters(text: str) -> str:

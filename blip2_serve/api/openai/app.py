@@ -10,7 +10,7 @@ from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import error_response, public_error, unexpected_error
 from blip2_serve.api.openai.images import image_of
-from blip2_serve.api.openai.messages import read_conversation
+from blip2_serve.api.openai.messages import FIELDS, read_conversation
 from blip2_serve.api.openai.request import EXAMPLE, validate_request
 from blip2_serve.api.openai.responses import ChatCompletion, Model, ModelList, now
 from blip2_serve.api.openai.schema import body_schema
@@ -111,7 +111,7 @@ def _body(model: str, done: CompletedRequest, logprobs: bool) -> str:
 def _check_model(name: str, tasks: Tasks) -> None:
     if name not in (tasks.model_name, ALIAS):
         raise UnknownModel(
-            f"There is no model {name[:128]!r} here: ask {tasks.model_name!r}, or {ALIAS!r} for short.", param="model"
+            f"There is no model {name[:128]!r} here: ask {tasks.model_name!r}, or {ALIAS!r} for short.", about="model"
         )
 
 
@@ -134,10 +134,7 @@ def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    told = public_error(error)
-    if told.param in ("img", "img_id", "txt"):  # the names of picture and text at the other endpoints
-        told.param = "messages"
-    return error_response(told)
+    return error_response(public_error(error), FIELDS)
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:

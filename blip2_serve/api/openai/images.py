@@ -19,7 +19,7 @@ def image_of(url: str) -> ImageSource:
         return _image_source(url)
     digits = url.removeprefix(_ID_PREFIX)
     if not re.fullmatch(ID_PATTERN, digits):
-        raise InvalidImage(f"After {_ID_PREFIX} come the 64 hex digits of an X-Image-Id.", param="messages")
+        raise InvalidImage(f"After {_ID_PREFIX} come the 64 hex digits of an X-Image-Id.", about="messages")
     return image_of_id(digits)
 
 
@@ -30,5 +30,5 @@ def _image_source(url: str) -> ImageSource:
         raise InvalidImage(
             "The url of image_url is neither a URL nor a data: URI with base64 nor an image-id: send the picture as"
             ' "data:image/jpeg;base64,...".',
-            param="messages",
+            about="messages",
         ) from None

@@ -7,8 +7,9 @@ refused, and the refusal says what can be asked instead.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from blip2_serve.api.errors import FieldNames
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, MAX_TURNS, whole_characters
-from blip2_serve.errors import InvalidField
+from blip2_serve.errors import InvalidField, Part
 from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.prompt import Ask
 
@@ -26,6 +27,10 @@ _PARTS = {
 # OpenAI's clients send answers back as they got them, with all that OpenAI's own models may have said.
 EMPTY_IN_ANSWERS = ("annotations", "audio", "function_call", "reasoning_content", "refusal", "tool_calls")
 _DETAILS = ("auto", "low")
+
+
+# Picture and text, whatever of them is at fault, came in the messages.
+FIELDS: FieldNames = dict.fromkeys(Part, "messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +183,4 @@ def _source(place: str, image_url: object) -> str:
 
 
 def _refusal(place: str, reason: str) -> InvalidField:
-    return InvalidField(f"{place}: {reason}.", param=place)
+    return InvalidField(f"{place}: {reason}.", about=place)

@@ -152,7 +152,7 @@ def _asks_for_nothing(name: str, value: object) -> bool:
     values, reason = NEUTRAL[name]
     # True == 1 in Python, and no JSON number is a truth value.
     if not any(value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in values):
-        raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", param=name)
+        raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", about=name)
     return True
 
 
@@ -172,4 +172,4 @@ def _check_together(request: ChatRequest) -> None:
     ]
     for clash, name, reason in clashes:
         if clash:
-            raise InvalidField(f"{name} {reason}.", param=name)
+            raise InvalidField(f"{name} {reason}.", about=name)

@@ -11,7 +11,8 @@ from contextlib import aclosing
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from blip2_serve.api.errors import public_error
+from blip2_serve.api.errors import error_body, public_error
+from blip2_serve.api.openai.messages import FIELDS
 from blip2_serve.api.openai.responses import ChatCompletionChunk, ChunkChoice, Delta, Logprobs, Usage
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
 
@@ -53,7 +54,7 @@ class Chunks:
                         yield event
                 yield "data: [DONE]\n\n"
             except Exception as error:
-                yield f"data: {json.dumps(public_error(error).to_dict())}\n\n"
+                yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
 
     def _events_of(self, piece: Part) -> list[str]:
         if isinstance(piece, CompletedRequest):

@@ -4,7 +4,7 @@ import pytest
 
 from blip2_serve.api.native.batch_fields import BatchFields
 from blip2_serve.api.native.fields import AnswerFields, CaptionFields, validate_fields
-from blip2_serve.errors import InvalidField, InvalidImage
+from blip2_serve.errors import InvalidField, InvalidImage, Part
 from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import Upload
 
@@ -40,7 +40,7 @@ def test_options_default_to_those_of_the_task() -> None:
 
 
 def test_a_picture_that_could_not_be_read_keeps_its_place() -> None:
-    bad = InvalidImage("img is no string: send it.", param="img")
+    bad = InvalidImage("img is no string: send it.", about=Part.IMAGE)
     assert validate_fields(BatchFields, {"imgs": [IMG, bad]}).imgs == [IMG, bad]
 
 
@@ -63,7 +63,7 @@ def test_a_picture_that_could_not_be_read_keeps_its_place() -> None:
 def test_what_breaks_the_rules_is_refused_by_name(name: str, value: object, message: str) -> None:
     with pytest.raises(InvalidField, match=message) as caught:
         batch(**{name: value})
-    assert (caught.value.param or "").split(".")[0] == name
+    assert (caught.value.about or "").split(".")[0] == name
 
 
 def test_missing_pictures_are_named() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from blip2_serve.api.errors import error_body
 from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
-from blip2_serve.errors import InvalidField, PromptTooLong
+from blip2_serve.errors import InvalidField, Part, PromptTooLong
 from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import ImageId, Upload
 from blip2_serve.options import DecodingOptions
@@ -80,24 +81,24 @@ def test_options_are_read_from_text_and_from_numbers() -> None:
 )
 def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None:
     error = refusal(CaptionFields, **{name: value})
-    assert (error.param, error.status) == (name, 400)
+    assert (error.about, error.status) == (name, 400)
     assert name in error.message
 
 
 def test_unknown_fields_are_refused_and_the_known_ones_listed() -> None:
     error = refusal(CaptionFields, max_tokens=5)
-    assert error.param == "max_tokens"
+    assert error.about == "max_tokens"
     assert "max_new_tokens" in error.message
 
 
 def test_context_is_a_field_of_chat_alone() -> None:
-    assert refusal(AnswerFields, context=[]).param == "context"
+    assert refusal(AnswerFields, context=[]).about == "context"
 
 
 def test_a_missing_picture_is_named() -> None:
     with pytest.raises(InvalidField, match="img is missing") as caught:
         _ = validate_fields(CaptionFields, {}).image
-    assert caught.value.param == "img"
+    assert caught.value.about == Part.IMAGE
 
 
 def test_an_id_stands_for_the_picture() -> None:
@@ -108,23 +109,23 @@ def test_an_id_stands_for_the_picture() -> None:
 def test_a_picture_comes_one_way_and_not_two() -> None:
     with pytest.raises(InvalidField, match="one of the two") as caught:
         _ = caption(img_id="0f" * 32).image
-    assert caught.value.param == "img_id"
+    assert caught.value.about == Part.IMAGE_ID
 
 
 @pytest.mark.parametrize("digits", ["", "0f" * 31, "0f" * 33, "0g" * 32, "0f" * 32 + "\n", 7])
 def test_an_id_has_64_hex_digits(digits: object) -> None:
     with pytest.raises(InvalidField) as caught:
         validate_fields(CaptionFields, {"img_id": digits})
-    assert caught.value.param == "img_id"
+    assert caught.value.about == "img_id"
 
 
 def test_beams_and_sampling_exclude_each_other() -> None:
-    assert refusal(CaptionFields, do_sample=True, num_beams=2).param == "num_beams"
+    assert refusal(CaptionFields, do_sample=True, num_beams=2).about == "num_beams"
     assert caption(do_sample=True, num_beams=1).options(OPT).do_sample
 
 
 def test_fewest_tokens_above_most_tokens_is_refused() -> None:
-    assert refusal(AnswerFields, min_new_tokens=11).param == "min_new_tokens"
+    assert refusal(AnswerFields, min_new_tokens=11).about == "min_new_tokens"
 
 
 def test_an_empty_text_is_no_text() -> None:
@@ -151,8 +152,8 @@ def test_context_is_pairs_as_json_or_as_values(context: object) -> None:
     ],
 )
 def test_context_of_another_shape_is_refused(context: object) -> None:
-    assert refusal(ChatFields, context=context).param == "context"
+    assert refusal(ChatFields, context=context).about == "context"
 
 
 def test_errors_know_their_status() -> None:
-    assert PromptTooLong("x").to_dict()["error"]["code"] == "prompt_too_long"
+    assert error_body(PromptTooLong("x"))["error"]["code"] == "prompt_too_long"

@@ -28,7 +28,7 @@ def test_captions_takes_what_generate_takes_and_a_number() -> None:
 def test_a_number_of_captions_out_of_bounds_is_refused_by_name(number: Any) -> None:
     with pytest.raises(InvalidField) as caught:
         validate_fields(CaptionsFields, {"img": IMG, "num_captions": number})
-    assert caught.value.param == "num_captions"
+    assert caught.value.about == "num_captions"
 
 
 def test_the_choices_are_yes_and_no_and_compared_by_sums() -> None:
@@ -65,14 +65,14 @@ def test_choices_that_look_like_json_are_texts() -> None:
 def test_choices_that_cannot_be_compared_are_refused_by_name(choices: object, message: str) -> None:
     with pytest.raises(InvalidField, match=message) as caught:
         choose(choices=choices)
-    assert caught.value.param == "choices"
+    assert caught.value.about == "choices"
 
 
 @pytest.mark.parametrize(("name", "value"), [("normalize", "mean"), ("num_beams", 2), ("context", "[]"), ("txt", 5)])
 def test_other_fields_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidField) as caught:
         choose(**{name: value})
-    assert caught.value.param == name
+    assert caught.value.about == name
 
 
 def test_sixty_four_choices_are_taken() -> None:

@@ -30,11 +30,11 @@ def test_a_picture_may_be_an_id(digits: str) -> None:
 def test_an_id_that_is_none_is_refused(digits: str) -> None:
     with pytest.raises(InvalidImage, match="64 hex digits") as refused:
         image_of(f"image-id:{digits}")
-    assert refused.value.param == "messages"
+    assert refused.value.about == "messages"
 
 
 @pytest.mark.parametrize("url", ["data:,AAAA", "data:;base64,*", "e*", "image-id"])
 def test_nothing_else_is_a_picture(url: str) -> None:
     with pytest.raises(InvalidImage, match="data:image/jpeg;base64") as refused:
         image_of(url)
-    assert refused.value.param == "messages"
+    assert refused.value.about == "messages"

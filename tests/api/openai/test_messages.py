@@ -63,7 +63,7 @@ def test_messages_of_a_user_in_a_row_are_one_question() -> None:
 def test_what_is_joined_is_no_longer_than_one_text_may_be(messages: list[object], place: str) -> None:
     with pytest.raises(InvalidField, match="32768 characters") as refusal:
         read_conversation(messages)
-    assert refusal.value.param == place
+    assert refusal.value.about == place
 
 
 def test_an_answer_may_be_sent_back_as_openais_clients_do() -> None:
@@ -121,7 +121,7 @@ REFUSED = [
 def test_what_blip_2_cannot_do_is_refused_with_its_place(messages: list[object], param: str, words: str) -> None:
     with pytest.raises(InvalidField, match=words) as refused:
         read_conversation(messages)
-    assert refused.value.param == param
+    assert refused.value.about == param
 
 
 def test_a_task_is_asked_by_name() -> None:

@@ -116,7 +116,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_other_values_are_refused_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidField, match=param) as refused:
         request(**fields)
-    assert refused.value.param == param
+    assert refused.value.about == param
 
 
 @pytest.mark.parametrize("missing", ["model", "messages"])
