@@ -31,8 +31,10 @@ class ImageEncoder:
         self._is_packed = any(weight.is_meta for weight in model.vision_model.parameters())
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[bytes]) -> torch.Tensor:
+    def __call__(self, images: Sequence[bytes], instructions: Sequence[tuple[int, ...]] = ()) -> torch.Tensor:
         """images: S * S * 3 bytes RGB each; returns (images, query tokens, text width) in the compute dtype.
+
+        instructions: ids for a Q-Former that reads the prompt, one entry an image; BLIP-2's does not.
 
         Raises ValueError for pixels of another size.
         """

@@ -31,16 +31,16 @@ def encoder_of(model: Any) -> ImageEncoder:
     return ImageEncoder(model, wide_models.IMAGE_PROCESSOR)
 
 
-def transformers_encoder(model: Any) -> Callable[[Sequence[bytes]], torch.Tensor]:
+def transformers_encoder(model: Any) -> Callable[[Sequence[bytes], Any], torch.Tensor]:
     """Image tokens as transformers' own modules make them."""
 
     @torch.inference_mode()
-    def encode(images: Sequence[bytes]) -> torch.Tensor:
+    def encode(images: Sequence[bytes], instructions: Any) -> torch.Tensor:
         seen = model.vision_model(encoder_of(model).normalise(images).to(model.dtype)).last_hidden_state
         queries = model.query_tokens.expand(len(seen), -1, -1)
         answers = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
-        rows: torch.Tensor = model.language_projection(answers)
-        return rows
+        image_tokens: torch.Tensor = model.language_projection(answers)
+        return image_tokens
 
     return encode
 

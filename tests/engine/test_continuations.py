@@ -39,13 +39,11 @@ def scorings() -> st.SearchStrategy[Request]:
 
 def assert_scored(model: Any, request: Request, finished: Finished) -> None:
     pixels = pixel_values_of(request.image).to(model.dtype)
-    assert tuple(completion.ids for completion in finished.completions) == request.continuations
-    for completion in finished.completions:
-        expected = score_continuation(model, pixels, list(request.prompt_ids), list(completion.ids))
-        assert completion.logprobs == pytest.approx(
-            expected, abs=1e-5, rel=1e-6
-        )  # unlikely tokens have large logarithms
-        assert completion.score == pytest.approx(sum(expected) / len(expected), abs=1e-5, rel=1e-6)
+    assert tuple(row.ids for row in finished.rows) == request.continuations
+    for row in finished.rows:
+        expected = score_continuation(model, pixels, list(request.prompt_ids), list(row.ids))
+        assert row.logprobs == pytest.approx(expected, abs=1e-5, rel=1e-6)  # unlikely tokens have large logarithms
+        assert row.score == pytest.approx(sum(expected) / len(expected), abs=1e-5, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,7 +67,7 @@ def test_scores_are_those_of_transformers_in_any_company(
     for request, (each, _) in zip(requests, company, strict=True):
         finished = driver.finished(request.request_id)
         if isinstance(each, Case):
-            assert_same(finished.completions[0], ask_transformers(model, each))
+            assert_same(finished.rows[0], ask_transformers(model, each))
         else:
             assert_scored(model, request, finished)
 
@@ -82,8 +80,8 @@ def with_id(request: Request, request_id: int) -> Request:
 @pytest.mark.parametrize("how", [{"num_beams": 3}, {"num_beams": 1, "do_sample": True, "temperature": 2.0, "seed": 3}])
 def test_what_the_model_says_by_itself_is_scored_as_it_was_said(kind: str, how: Any) -> None:
     model = make_model(kind, "one", torch.float32)
-    said = answer(model, Case(1, (2, 9, 11), DecodingOptions(max_new_tokens=20, **how)).request(0)).completions[0]
-    scored = answer(model, scoring(1, 1, (2, 9, 11), (said.ids, (5, 6)))).completions[0]
+    said = answer(model, Case(1, (2, 9, 11), DecodingOptions(max_new_tokens=20, **how)).request(0)).rows[0]
+    scored = answer(model, scoring(1, 1, (2, 9, 11), (said.ids, (5, 6)))).rows[0]
     assert scored.logprobs == pytest.approx(said.logprobs, abs=1e-4)
     assert scored.score == pytest.approx(said.score, abs=1e-4)
 
@@ -102,7 +100,7 @@ def test_a_cancelled_scoring_frees_its_rows_and_hears_nothing() -> None:
     driver.engine.cancel(0)
     driver.run()
     assert driver.events[0] == []
-    assert driver.finished(1).completions[0].ids == (6,)
+    assert driver.finished(1).rows[0].ids == (6,)
 
 
 def test_a_neighbour_that_fails_changes_no_score() -> None:

@@ -190,5 +190,5 @@ def _logprobs(
     )
 
 
-def ids_of(completions: tuple[FinishedRow, ...]) -> list[tuple[int, ...]]:
-    return [completion.ids for completion in completions]
+def ids_of(rows: tuple[FinishedRow, ...]) -> list[tuple[int, ...]]:
+    return [row.ids for row in rows]
