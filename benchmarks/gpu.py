@@ -174,7 +174,7 @@ def run_engine(subject: Subject, backend: Any, images: list[bytes], decoding: De
         engine.submit(Request(index, ImageInput(b"%d" % index, pixels), prompt_ids, decoding), events.append)
     while engine.step():
         pass
-    lengths = {len(event.completions[0].ids) if isinstance(event, Finished) else None for event in events}
+    lengths = {len(event.rows[0].ids) if isinstance(event, Finished) else None for event in events}
     if len(events) != len(images) or lengths != {decoding.max_new_tokens}:
         raise RuntimeError(f"{len(events)} answers to {len(images)} requests, of {lengths} tokens")
 

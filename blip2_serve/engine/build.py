@@ -1,11 +1,12 @@
-"""From a loaded model and the settings to a started engine, with every choice of size logged."""
+"""From a loaded model and the settings to an engine, not started yet, with every choice of size logged."""
 
 import logging
 from pathlib import Path
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.backends import make_backend
-from blip2_serve.engine.cache.kv_cache import CELLS_PER_ROW, CacheGeometry, rows_that_fit
+from blip2_serve.engine.cache.kv_cache import CacheGeometry, rows_that_fit
+from blip2_serve.engine.cache.rows import CELLS_PER_ROW
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder
 from blip2_serve.model.device import free_memory_bytes
@@ -14,14 +15,14 @@ from blip2_serve.model.vision import ImageEncoder
 
 logger = logging.getLogger(__name__)
 
-# The other half is left to activations, pictures and whoever else lives on the machine.
+# The other half is left to activations, pictures and other processes.
 _SHARE_FOR_ROWS = 0.5
 # A CPU gains little from more images at a time, and the first of them would wait for the last.
 _IMAGES_PER_STEP = {"cpu": 8}
 _IMAGES_PER_STEP_ON_GPU = 16
 # On a GPU the kernels of two threads would only take turns; a CPU has a core for each.
 _ENCODER_THREADS = {"cpu": 1}
-# Running rows wait for it: 256 tokens of OPT-2.7B take two cores some 8 s in float32.
+# Running rows wait for prefills: 256 tokens of OPT-2.7B take two cores some 8 s in float32.
 _PREFILL_TOKENS_PER_STEP = {"cpu": 256}
 _PREFILL_TOKENS_PER_STEP_ON_GPU = 2048
 

@@ -14,8 +14,9 @@ from blip2_serve.options import DecodingOptions, FinishReason
 class ImageInput:
     """A picture at the model's own size.
 
-    `key` is the SHA-256 of all that its image tokens depend on; `pixels` are S * S * 3 bytes, RGB, row by row, already
-    resized to the model's square; `instruction_ids` are the prompt as a Q-Former reads it, if it does.
+    `pixels` are S * S * 3 bytes, RGB, line by line, already resized to the model's square. `instruction_ids` are what
+    a Q-Former that reads the prompt is given with it. `key` is a SHA-256 of all that the image tokens depend on: the
+    uploaded bytes, the instruction and the checkpoint.
     """
 
     key: bytes
@@ -25,7 +26,7 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """A picture that was seen before, by its key alone: UnknownImage where its rows are not at hand any more."""
+    """A picture that was seen before, by its key alone: UnknownImage where its tokens are not at hand any more."""
 
     key: bytes
 
@@ -37,7 +38,8 @@ class Request:
     `prompt_ids` are the text ids after the image tokens: with BOS for OPT, with `</s>` for T5, never empty.
     `continuations` are ids of texts, end token included where it is to count, none longer than max_new_tokens.
     `stop` are strings that end the text, `top_logprobs` is how many of the likeliest tokens are told beside each that
-    is chosen (neither is offered with beams or continuations), `deadline` is a `time.monotonic()` instant.
+    is chosen (neither is offered with beams or continuations), `deadline` is a `time.monotonic()` instant. The text of
+    an answer begins with `answer_begins`, which is not generated: an OPT caption's prefix.
     Raises InvalidField for combinations that no backend decodes.
     """
 
@@ -50,6 +52,7 @@ class Request:
     deadline: float | None = None
     top_logprobs: int = 0
     continuations: tuple[tuple[int, ...], ...] = ()
+    answer_begins: str = ""
 
     def __post_init__(self) -> None:
         options = self.options
@@ -96,9 +99,10 @@ class LikelyToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """A token of a streaming request; `text` is what it adds, never half a character, perhaps nothing.
+    """A token of a streaming request; `text` is what can be shown now, never half a character, perhaps nothing.
 
-    `likely` are the `top_logprobs` likeliest tokens of its place, the likeliest first.
+    The texts of a row join to its `FinishedRow.text`. `likely` are the `top_logprobs` likeliest tokens of its place,
+    the likeliest first.
     """
 
     request_id: int
@@ -114,9 +118,10 @@ class FinishedRow:
     """One finished row.
 
     `ids` are the new tokens, the end token included. `logprobs` belong to them one by one: log-softmax of the raw
-    logits. `score` is their mean; `beam_score` the hypothesis's own score (None without beams). `text` is cut
-    before the stop string, and None unless the request streams or has stop strings. `likely` are, for each of `ids`,
-    the `top_logprobs` likeliest tokens of its place; empty where none were asked for.
+    logits. `score` is their mean; `beam_score` the hypothesis's own score (None without beams). `text` is the whole
+    text, `answer_begins` included, cut before the stop string and stripped; None unless the request streams or has
+    stop strings. `likely` are, for each of `ids`, the `top_logprobs` likeliest tokens of its place; empty where none
+    were asked for.
     """
 
     ids: tuple[int, ...]
@@ -130,7 +135,7 @@ class FinishedRow:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds that a request spent waiting for its image tokens, then for cache rows, then decoding."""
+    """Seconds that a request waited for its image tokens, then for rows, then decoded."""
 
     image_s: float
     queue_s: float
@@ -139,10 +144,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer, best completion first; of given continuations in their own order."""
+    """The answer, best row first; given continuations in their own order."""
 
     request_id: int
-    completions: tuple[FinishedRow, ...]
+    rows: tuple[FinishedRow, ...]
     timings: Timings
 
 
@@ -159,7 +164,7 @@ Event = TokenEvent | Finished | Failed
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A snapshot: requests that wait and run, rows in use and in all, and totals since the start."""
+    """A snapshot: requests that wait and that run, rows in use and in all, totals since the start."""
 
     num_waiting: int
     num_running: int

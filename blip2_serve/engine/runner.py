@@ -1,12 +1,12 @@
 """Runs the model on groups of sequences, and keeps a fault with the request that causes it.
 
-Whatever fails in a batch, memory or model, is tried again in halves: only what fails alone is given up. A step
-changes nothing before all of it has succeeded, so running a part again is safe.
+A batch that fails, for want of memory or in the model, is tried again in halves: only a request that fails alone is
+given up. A step changes nothing before all of it has succeeded, so running a part again is safe.
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,30 +23,27 @@ from blip2_serve.engine.sequence import SequenceState
 logger = logging.getLogger(__name__)
 
 EncodeImages = Callable[[Sequence[bytes], Sequence[tuple[int, ...]]], torch.Tensor]
+"""Pixels and instruction ids of n images to image tokens (n, query tokens, width), in the compute dtype."""
 MAX_FAILURES_IN_A_ROW = 8
 
 Failures = dict[SequenceState, Exception]
 
 
 class DeviceLost(RuntimeError):
-    """Nothing that was tried lately has worked: it is not the requests."""
+    """Many requests in a row have failed: it is the device, not the requests."""
 
 
+@dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one call of the backend has led to, packed on the device so that it leaves in one copy."""
+    """The picks of one call of the backend; numbers (all of `packed`,) float64 leave the device in one copy."""
 
-    def __init__(self, picked: list[Picked]) -> None:
-        self._picked = picked
-        self._numbers = torch.cat([picks.packed.view(-1) for picks in picked])
-
-    def commit(self) -> None:
-        for picks in self._picked:
-            picks.commit()
+    picked: list[Picked]
+    numbers: torch.Tensor
 
     def to_host(self) -> Iterator[tuple[SequenceState, list[float]]]:
         """Each sequence with its row of `Picked.packed`."""
-        numbers, start = self._numbers.tolist(), 0
-        for picks in self._picked:
+        numbers, start = self.numbers.tolist(), 0
+        for picks in self.picked:
             width = picks.packed.shape[1]
             for sequence in picks.span.sequences:
                 yield sequence, numbers[start : start + width]
@@ -55,7 +52,7 @@ class _Batch:
 
 @dataclass
 class Runner:
-    """Everything that lives on the device, and the only code that calls the model; `on_call` hears of each call."""
+    """Owns all that is on the device, and is the only code that calls the model; `on_call` is told before each call."""
 
     backend: Backend
     encode_images: EncodeImages
@@ -70,33 +67,36 @@ class Runner:
 
     @torch.inference_mode()
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
-        """Image tokens (query tokens, width) of each image, or what went wrong with it."""
-        rows: list[torch.Tensor] = []
+        """Image tokens (query tokens, width) of each image in the compute dtype, or the error that it causes.
+
+        Raises DeviceLost.
+        """
+        encoded: list[torch.Tensor] = []
 
         def encode() -> None:
             self.on_call()
             # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
             pixels, instructions = [image.pixels for image in images], [image.instruction_ids for image in images]
-            rows.extend([row.clone() for row in self.encode_images(pixels, instructions)])
+            encoded.extend([image_tokens.clone() for image_tokens in self.encode_images(pixels, instructions)])
 
         error = _attempt(encode)
         if error is None:
             self._failures_in_a_row = 0
-            return dict(zip(images, rows, strict=True))
+            return dict(zip(images, encoded, strict=True))
         if len(images) == 1:
             self._count_failure(error)
             return {images[0]: error}
         middle = len(images) // 2
         return self.encode(images[:middle]) | self.encode(images[middle:])
 
-    def start(self, sequences: Mapping[SequenceState, torch.Tensor]) -> tuple[Failures, list[SequenceState]]:
-        """Prefills sequences whose slots are booked; the values are their image tokens.
+    def start(self, sequences: Iterable[SequenceState]) -> tuple[Failures, list[SequenceState]]:
+        """Prefill sequences that have their image tokens and a booked slot.
 
-        Returns also those that are not started, because there is no memory for their slots now.
+        Returns also those that are not started, because there is no memory for their slots now. Raises DeviceLost.
         """
         error = self._fit_groups()
         by_shape, held_back = self._share_slots(sequences)
-        failures = self._give_up_alone(held_back, error)
+        failures = self._give_up_alone(held_back[0], error) if held_back and error is not None else {}
         spans = [self.groups[shape].admit(members) for shape, members in by_shape.items()]
         device = self.backend.geometry.device
 
@@ -104,12 +104,12 @@ class Runner:
             for span in spans:
                 self.on_call()
                 span.group.prepare(span)
-                self.backend.prefill(span, [sequences[sequence].to(device) for sequence in span.sequences])
+                self.backend.prefill(span, [sequence.image_tokens.to(device) for sequence in span.sequences])
 
         return failures | self._in_halves(spans, prefill), held_back
 
     def step(self) -> tuple[list[tuple[SequenceState, list[float]]], Failures]:
-        """One token for every row. Returns each sequence with its numbers, as `Picked.packed` lays them out."""
+        """Decode one token for every row; returns each sequence with its row of `Picked.packed`. Raises DeviceLost."""
         spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
         batches: list[_Batch] = []
 
@@ -117,15 +117,17 @@ class Runner:
             self.on_call()
             steps = [Step(span) for span in spans]
             logits = self.backend.decode(steps).split_with_sizes([step.num_rows for step in steps])
-            batches.append(_Batch([pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)]))
+            picked = [pick(span, part, self.ends) for span, part in zip(spans, logits, strict=True)]
+            batches.append(_Batch(picked, torch.cat([picks.packed.view(-1) for picks in picked])))
 
         failures = self._in_halves(spans, decode)
         for batch in batches:
-            batch.commit()
+            for picks in batch.picked:
+                picks.commit()
         return [numbers for batch in batches for numbers in batch.to_host()], failures
 
     def retire(self, gone: Iterable[SequenceState]) -> None:
-        """Frees the slots of sequences that were started."""
+        """Free the slots of sequences that were started."""
         by_shape: dict[BlockShape, set[SequenceState]] = defaultdict(set)
         for sequence in gone:
             by_shape[sequence.shape].add(sequence)
@@ -134,7 +136,7 @@ class Runner:
             self.groups[shape].retire(members)
 
     def check_books(self) -> None:
-        """Raises RuntimeError unless ledger and groups agree and free + owned == all."""
+        """Raise RuntimeError unless ledger and groups agree and free + owned == all."""
         self.books.check()
         for shape, pool in self.books.pools.items():
             group = self.groups.get(shape)
@@ -143,14 +145,16 @@ class Runner:
                 raise RuntimeError(f"{pool.live} slots of {shape} are booked, {live} are in use")
 
     def _fit_groups(self) -> Exception | None:
-        """Makes every group as large as its pool in the books; what shrinks goes first, to make room.
+        """Make every group as large as its pool in the books; groups that shrink go first, to make room.
 
-        Where memory holds only a part of that, the books are corrected, and the last reason is returned.
+        Where memory holds only a part of that, correct the books; returns the last reason.
         """
         pools, last_error = self.books.pools, None
         for shape in pools.keys() - self.groups.keys():
             self.groups[shape] = Group(shape, self.backend.geometry)
         for shape, group in sorted(self.groups.items(), key=lambda item: pools[item[0]].slots - item[1].slots):
+            if group.slots == pools[shape].slots:
+                continue
             error = _resize(group, pools[shape].slots)
             if group.slots < pools[shape].slots:
                 self.books.correct(shape, group.slots)
@@ -160,7 +164,7 @@ class Runner:
     def _share_slots(
         self, sequences: Iterable[SequenceState]
     ) -> tuple[dict[BlockShape, list[SequenceState]], list[SequenceState]]:
-        """Who gets a slot, by shape, and whose booking is taken back because its group could not grow."""
+        """Sequences that get a slot, by shape, and those whose booking is undone because their group could not grow."""
         by_shape: dict[BlockShape, list[SequenceState]] = defaultdict(list)
         held_back: list[SequenceState] = []
         for sequence in sequences:
@@ -171,15 +175,15 @@ class Runner:
             self.books.retire(sequence.shape)
         return by_shape, held_back
 
-    def _give_up_alone(self, held_back: list[SequenceState], error: Exception | None) -> Failures:
-        """Fails the first who is held back where waiting is no use: nothing runs, and nothing can be given back."""
-        if error is None or not held_back or self.books.live_rows or self.books.trim():
+    def _give_up_alone(self, first: SequenceState, error: Exception) -> Failures:
+        """Fail the first sequence that is held back if waiting is no use: nothing runs, and no slot is spare."""
+        if self.books.live_rows or self.books.trim():
             return {}
         self._count_failure(error)
-        return {held_back[0]: error}
+        return {first: error}
 
     def _in_halves(self, spans: list[Span], run: Callable[[list[Span]], None]) -> Failures:
-        """Runs all spans at once, or else in halves; returns the sequences that failed alone."""
+        """Run all spans at once, or else in halves; returns the sequences that failed alone."""
         if not spans:
             return {}
         error = _attempt(lambda: run(spans))
@@ -193,7 +197,7 @@ class Runner:
         return self._in_halves(parts[0], run) | self._in_halves(parts[1], run)
 
     def _count_failure(self, error: Exception) -> None:
-        """One request that fails is its own fault, many in a row are not; being out of memory may pass."""
+        """Blame one failure on its request, many in a row on the device; being out of memory may pass."""
         if is_out_of_memory(error):
             return
         self._failures_in_a_row += 1
@@ -202,7 +206,7 @@ class Runner:
 
 
 def _attempt(run: Callable[[], None]) -> Exception | None:
-    """What `run` raised, without its traceback: that would hold the memory which the next attempt needs."""
+    """Run, and return the exception without its traceback, which would hold the memory that the next attempt needs."""
     try:
         run()
     except Exception as error:
@@ -212,7 +216,7 @@ def _attempt(run: Callable[[], None]) -> Exception | None:
 
 
 def _resize(group: Group, slots: int) -> Exception | None:
-    """Makes the group as large as `slots` or as memory allows, halving what it grows by; returns why it is less."""
+    """Make the group as large as `slots` or as memory allows, halving the growth; returns why it is smaller."""
     error = _attempt(partial(group.resize, slots))
     is_short = error is not None
     while is_short and slots - group.slots > 1:
@@ -222,7 +226,7 @@ def _resize(group: Group, slots: int) -> Exception | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether it was memory; PyTorch's allocators for CPUs raise plain RuntimeErrors."""
+    """True for want of memory; PyTorch's allocators for CPUs raise plain RuntimeErrors."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -13,7 +13,7 @@ class Scheduler:
     """The queue of sequences whose image tokens are there and that wait for cache rows.
 
     Where the head does not fit, smaller sequences behind it may go first, but only MAX_OVERTAKES of them: then
-    everybody waits until the head has its rows. So nothing starves, a sixteen-beam request included.
+    all wait until the head has its rows. So nothing starves, a sixteen-beam request included.
     """
 
     def __init__(self, books: RowBooks, max_prefill_tokens: int) -> None:
@@ -30,20 +30,18 @@ class Scheduler:
         self._queue.append(sequence)
 
     def put_back(self, sequences: Iterable[SequenceState]) -> None:
-        """Returns sequences that were admitted but found no memory; they are first again, in their order."""
+        """Requeue sequences that were admitted but found no memory; they are first again, in their order."""
         self._queue.extendleft(reversed(list(sequences)))
 
-    def remove(self, sequence: SequenceState) -> bool:
-        """Takes a sequence out of the queue; False if it was not in it."""
-        if sequence not in self._queue:
-            return False
-        if sequence is self._queue[0]:
-            self._num_overtakes = 0
+    def remove(self, sequence: SequenceState) -> None:
+        """Remove a sequence from the queue; raises ValueError if it is not in it."""
+        is_head = bool(self._queue) and sequence is self._queue[0]
         self._queue.remove(sequence)
-        return True
+        if is_head:
+            self._num_overtakes = 0
 
     def admit(self) -> list[SequenceState]:
-        """Sequences that start now, each with its slot booked: one, or up to `max_prefill_tokens` of prefix."""
+        """The sequences that start now, each with its slot booked: one, or up to `max_prefill_tokens` of prefix."""
         admitted: list[SequenceState] = []
         if not self._books.free_rows:
             return admitted

@@ -1,17 +1,53 @@
-"""A running request: where it stands, and what its rows have said so far. No torch."""
+"""A request on its way through the engine: its one stage, and everything its rows have said so far. No torch."""
 
 import math
 import random
+import time
+from enum import Enum, auto
+from typing import Any, Protocol
 
 from blip2_serve.engine.cache.rows import BlockShape
-from blip2_serve.engine.messages import Request
+from blip2_serve.engine.messages import FinishedRow, Request, Timings, TokenEvent
+
+
+class Stage(Enum):
+    """A sequence goes down this list, one stage at a time, and may end from any of them.
+
+    WAITING_FOR_IMAGE: the vision batcher holds it. QUEUED: it has image tokens and the scheduler holds it. RUNNING: it
+    owns a block of the cache.
+    """
+
+    ARRIVED = auto()
+    WAITING_FOR_IMAGE = auto()
+    QUEUED = auto()
+    RUNNING = auto()
+    ENDED = auto()
+
+
+class Rows(Protocol):
+    """The rows of a running request (decoding/stopping.py): they log its steps and know when it is done."""
+
+    @property
+    def done(self) -> bool:
+        """True once every row has ended."""
+        ...
+
+    def advance(self, numbers: list[float]) -> list[TokenEvent]:
+        """Log one step, laid out as `picking.Picked.packed`; return the events of a streaming request."""
+        ...
+
+    def finished(self) -> tuple[FinishedRow, ...]:
+        """The answer, once `done`."""
+        ...
 
 
 class SequenceState:
-    """One request on its way: `num_prefix` cells of prefix, `shape` of its block, and a step log of its rows.
+    """One request on its way: its stage, `num_prefix` cells of prefix, the `shape` of its block, a log of its steps.
 
     `seed_id` is the token that the first decode step feeds to every row (OPT: the prompt's last token; T5: the
-    decoder's start). `seen_ids` are what transformers' logits processors see before anything is generated.
+    decoder's start). `seen_ids` are those that transformers' logits processors see before anything is generated.
+    `image_tokens`, a tensor (query tokens, width) in the compute dtype, are kept while the sequence is QUEUED, `rows`
+    while it is RUNNING.
     """
 
     def __init__(
@@ -31,15 +67,42 @@ class SequenceState:
         self.num_prefix = num_prefix
         self.seed_id = seed_id
         self.seen_ids = seen_ids
-        self.arrived = arrived
-        self.image_ready = arrived
-        self.admitted = arrived
+        self.stage = Stage.ARRIVED
+        self.image_tokens: Any = None
+        self.rows: Rows | None = None
         self.num_steps = 0
+        self._arrived = self._image_ready = self._admitted = arrived
         self._tokens: list[list[int]] = []
         self._logprobs: list[list[float]] = []
         self._parents: list[list[int]] = []
         self._draws: list[list[float]] = []
         self._random: random.Random | None = None
+
+    def queue(self, image_tokens: Any) -> None:
+        """Enter QUEUED with the image tokens that prefill will read."""
+        self.stage = Stage.QUEUED
+        self.image_tokens = image_tokens
+        self._image_ready = time.monotonic()
+
+    def run(self, rows: Rows, admitted: float) -> None:
+        """Enter RUNNING, prefilled; `admitted` is the `time.monotonic()` at which prefill began."""
+        self.stage = Stage.RUNNING
+        self.image_tokens = None
+        self.rows = rows
+        self._admitted = admitted
+
+    def end(self) -> None:
+        """Enter ENDED and let go of all that a stage kept."""
+        self.stage = Stage.ENDED
+        self.image_tokens = self.rows = None
+
+    def timings(self) -> Timings:
+        """Seconds in each stage of a sequence that is done now."""
+        return Timings(
+            image_s=self._image_ready - self._arrived,
+            queue_s=self._admitted - self._image_ready,
+            decode_s=time.monotonic() - self._admitted,
+        )
 
     def draws(self) -> list[float]:
         """This step's uniform numbers, one per row, from the request's own generator, whatever else runs."""
@@ -49,11 +112,11 @@ class SequenceState:
         return self._draws[self.num_steps]
 
     def given_tokens(self) -> list[int]:
-        """What the rows of given continuations say next; a row that has ended repeats its last token."""
+        """The next token of every given continuation; one that has ended repeats its last."""
         return [ids[min(self.num_steps, len(ids) - 1)] for ids in self.request.continuations]
 
     def record(self, tokens: list[int], logprobs: list[float], parents: list[int] | None = None) -> None:
-        """Logs one step of all rows; `parents[r]` is the row that row r continues (itself, where None)."""
+        """Log one step of all rows; `parents[r]` is the row that row r continues (itself, where None)."""
         self._tokens.append(tokens)
         self._logprobs.append(logprobs)
         if parents is not None:

@@ -1,4 +1,4 @@
-"""A thread that finds a call of the model which hangs: Python cannot stop it, but callers need not wait for it."""
+"""Finds a call of the model that hangs: Python cannot stop it, but callers need not wait for it."""
 
 import math
 import threading
@@ -17,17 +17,19 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="engine-watchdog", daemon=True)
 
     def start(self) -> None:
+        """Start watching."""
         self._thread.start()
 
     def begin(self) -> None:
-        """Notes that the calling thread begins something new."""
+        """Note that the calling thread begins something new."""
         self._began[threading.get_ident()] = time.monotonic()
 
     def rest(self) -> None:
-        """Notes that it has nothing to do."""
+        """Note that the calling thread has nothing to do."""
         self._began.pop(threading.get_ident(), None)
 
     def stop(self) -> None:
+        """Stop watching; waits for the watchdog's thread unless called on it."""
         self._stopped.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()

@@ -46,7 +46,8 @@ class InstructedQFormer:
         lengths = torch.tensor([len(ids) for ids in instructions], device=self._words.device)
         longest = max(map(len, instructions))
         ids = [[*each, *[0] * (longest - len(each))] for each in instructions]
-        words = F.embedding(torch.tensor(ids, device=self._words.device), self._words) + self._positions[:longest]
+        indices = torch.tensor(ids, dtype=torch.int64, device=self._words.device)
+        words = F.embedding(indices, self._words) + self._positions[:longest]
         if min(map(len, instructions)) == longest:
             return words, None
         places = torch.arange(num_queries + longest, device=self._words.device)

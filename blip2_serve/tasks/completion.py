@@ -74,21 +74,3 @@ class CompletionStream:
     image_id: str
     dropped_turns: int | None
     pieces: AsyncGenerator[CompletionPiece | CompletedRequest, None]
-
-
-class StrippedText:
-    """Makes the pieces of a text join to the stripped text: what is white at an end waits for what follows it."""
-
-    def __init__(self, begins: str) -> None:
-        self._waiting = begins
-        self._begun = False
-
-    def push(self, piece: str) -> str:
-        """What may be shown now that `piece` is there too."""
-        text = self._waiting + piece
-        if not self._begun:
-            text = text.lstrip()
-        shown = text.rstrip()
-        self._begun = self._begun or bool(shown)
-        self._waiting = text[len(shown) :]
-        return shown

@@ -11,7 +11,7 @@ import numpy as np
 
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.messages import ImageInput, KnownImage
-from blip2_serve.errors import Busy, DeadlineExceeded, ImageTooLarge, Part
+from blip2_serve.errors import DeadlineExceeded, ImageTooLarge, Part
 from blip2_serve.images import ImageId, ImageSource, PixelBudget, Upload, load_image, squash
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
@@ -37,12 +37,15 @@ class Prepared:
 
 
 class Preparation:
-    """Makes requests ready in picture threads, one a CPU; `num_waiting` are those that wait behind it."""
+    """Makes requests ready in picture threads, one a CPU.
 
-    def __init__(self, loaded: LoadedModel, settings: Settings, num_waiting: Callable[[], int]) -> None:
+    `check_room` raises Busy if the engine has no room for one more request beside so many that are being prepared.
+    """
+
+    def __init__(self, loaded: LoadedModel, settings: Settings, check_room: Callable[[int], None]) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._num_waiting = num_waiting
+        self._check_room = check_room
         self._num_preparing = 0
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
         self._pixel_budget = PixelBudget()
@@ -70,8 +73,7 @@ class Preparation:
         """
         arrived = time.monotonic()
         deadline = self.deadline() if deadline is None else deadline
-        if self._num_preparing + self._num_waiting() >= self._settings.max_queue:
-            raise Busy(f"{self._settings.max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
+        self._check_room(self._num_preparing)
         self._num_preparing += 1
         try:
             async with asyncio.timeout(deadline - arrived), self._fetcher.at_hand(image) as picture:

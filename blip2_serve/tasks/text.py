@@ -15,23 +15,22 @@ class Transcript:
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._end_ids = frozenset(end_ids_of(loaded.model.language_model))
 
-    def text(self, begins: str, completion: FinishedRow) -> str:
-        """`begins` and what was generated, stripped."""
-        text = completion.text  # cut at a stop string, which the ids are not
-        if text is None:
-            text = self._loaded.decode_text(list(completion.ids))
-        return (begins + text).strip()
+    def text(self, begins: str, row: FinishedRow) -> str:
+        """`begins` and the generated text, stripped."""
+        if row.text is not None:  # cut at a stop string, which the ids are not
+            return row.text
+        return (begins + self._loaded.decode_text(list(row.ids))).strip()
 
-    def completed(self, begins: str, completion: FinishedRow) -> Completion:
+    def completed(self, begins: str, row: FinishedRow) -> Completion:
         """The text with its tokens."""
-        likely = completion.likely or ((),) * len(completion.ids)
-        tokens = map(self._chosen, completion.ids, completion.logprobs, likely)
+        likely = row.likely or ((),) * len(row.ids)
+        tokens = map(self._chosen, row.ids, row.logprobs, likely)
         told = tuple(token for token in tokens if token is not None)
-        return Completion(self.text(begins, completion), told, completion.finish_reason)
+        return Completion(self.text(begins, row), told, row.finish_reason)
 
-    def token(self, delta: TokenEvent) -> ChosenToken | None:
+    def token(self, event: TokenEvent) -> ChosenToken | None:
         """The token that a stream tells; None for an end token, which is no part of the text."""
-        return self._chosen(delta.token_id, delta.logprob, delta.likely)
+        return self._chosen(event.token_id, event.logprob, event.likely)
 
     def _chosen(self, token_id: int, logprob: float, likely: tuple[LikelyToken, ...]) -> ChosenToken | None:
         if token_id in self._end_ids:

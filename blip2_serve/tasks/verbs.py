@@ -22,13 +22,7 @@ from blip2_serve.options import DecodingOptions, FinishReason
 from blip2_serve.tasks.batch import answer_each, places, together
 from blip2_serve.tasks.caption import Captions, scored_captions, several
 from blip2_serve.tasks.choose import Choices, Normalize, in_order, in_rounds, rank
-from blip2_serve.tasks.completion import (
-    CompletedRequest,
-    CompletionPiece,
-    CompletionStream,
-    OutputOptions,
-    StrippedText,
-)
+from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece, CompletionStream, OutputOptions
 from blip2_serve.tasks.prepare import Preparation, Prepared
 from blip2_serve.tasks.prompt import Ask, PromptEncoder
 from blip2_serve.tasks.text import Transcript
@@ -67,7 +61,7 @@ class Tasks:
         self._transcript = Transcript(loaded)
         self._prompts = PromptEncoder(loaded)
         self._engine = build_engine(loaded, settings)
-        self._preparation = Preparation(loaded, settings, lambda: self._engine.stats().num_waiting)
+        self._preparation = Preparation(loaded, settings, self._engine.check_room)
         self._engine.start()
 
     @property
@@ -112,7 +106,7 @@ class Tasks:
         read = partial(self._transcript.text, prepared.prompt.answer_begins)
 
         async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
-            return (await self._generate(self._request(prepared, options))).completions
+            return (await self._generate(self._request(prepared, options))).rows
 
         return Captions(await scored_captions(generate, read, options), prepared.image_id)
 
@@ -127,7 +121,7 @@ class Tasks:
             options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
             requests.append(self._request(prepared, options, continuations=continuations))
         finished = await together([self._generate(request) for request in requests])
-        scored = [completion for each in finished for completion in each.completions]
+        scored = [row for each in finished for row in each.rows]
         return Choices(rank(texts, scored, normalize), prepared.image_id)
 
     async def batch(
@@ -208,19 +202,18 @@ class Tasks:
             deadline=prepared.deadline,
             top_logprobs=wanted.top_logprobs,
             continuations=continuations,
+            answer_begins=prepared.prompt.answer_begins,
         )
 
     async def _pieces(
         self, prepared: Prepared, request: Request
     ) -> AsyncGenerator[CompletionPiece | CompletedRequest, None]:
-        texts = [StrippedText(prepared.prompt.answer_begins) for _ in range(request.num_rows)]
         async with aclosing(self._events(request)) as events:
             async for event in events:
                 if isinstance(event, Finished):
                     yield await asyncio.to_thread(self._completions, prepared, event)
                 else:
-                    text = texts[event.row].push(event.text)
-                    yield CompletionPiece(event.row, text, self._transcript.token(event))
+                    yield CompletionPiece(event.row, event.text, self._transcript.token(event))
 
     async def _generate(self, request: Request) -> Finished:
         """What a request that does not stream ends with."""
@@ -252,7 +245,7 @@ class Tasks:
                 self._engine.cancel(request.request_id)
 
     def _answer(self, prepared: Prepared, finished: Finished) -> Answer:
-        best, prompt, timings = finished.completions[0], prepared.prompt, finished.timings
+        best, prompt, timings = finished.rows[0], prepared.prompt, finished.timings
         stages = {
             "prepare": prepared.prepare_s,
             "image": timings.image_s,
@@ -266,9 +259,9 @@ class Tasks:
         """Takes 0.3 s for 16 answers of 256 tokens with 20 likely ones each: not on the event loop."""
         prompt = prepared.prompt
         return CompletedRequest(
-            tuple(self._transcript.completed(prompt.answer_begins, each) for each in finished.completions),
+            tuple(self._transcript.completed(prompt.answer_begins, row) for row in finished.rows),
             self._loaded.num_query_tokens + len(prompt.ids),
-            sum(len(completion.ids) for completion in finished.completions),
+            sum(len(row.ids) for row in finished.rows),
             prepared.image_id,
             prompt.dropped_turns,
         )

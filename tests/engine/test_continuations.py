@@ -1,5 +1,6 @@
 """Given continuations are scored as transformers' forward scores them, alone and in any company."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,16 @@ from engine.test_parity import assert_same, cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.engine.driving import Driver, answer, make_engine
-from support.engine.wide_models import KINDS, Case, ask_transformers, image, make_model, pixel_values_of
+from support.engine.wide_models import (
+    KINDS,
+    Case,
+    ask_transformers,
+    family_of,
+    image,
+    instructed,
+    make_model,
+    pixel_values_of,
+)
 
 from blip2_serve.engine.messages import Finished, Request
 from blip2_serve.errors import InvalidField
@@ -39,13 +49,13 @@ def scorings() -> st.SearchStrategy[Request]:
 
 def assert_scored(model: Any, request: Request, finished: Finished) -> None:
     pixels = pixel_values_of(request.image).to(model.dtype)
-    assert tuple(completion.ids for completion in finished.completions) == request.continuations
-    for completion in finished.completions:
-        expected = score_continuation(model, pixels, list(request.prompt_ids), list(completion.ids))
-        assert completion.logprobs == pytest.approx(
-            expected, abs=1e-5, rel=1e-6
-        )  # unlikely tokens have large logarithms
-        assert completion.score == pytest.approx(sum(expected) / len(expected), abs=1e-5, rel=1e-6)
+    assert tuple(row.ids for row in finished.rows) == request.continuations
+    for row in finished.rows:
+        others = family_of(model).reference_inputs(request.prompt_ids)
+        tensors = {name: torch.tensor([ids]) for name, ids in others.items()}
+        expected = score_continuation(model, pixels, list(request.prompt_ids), list(row.ids), **tensors)
+        assert row.logprobs == pytest.approx(expected, abs=1e-5, rel=1e-6)  # unlikely tokens have large logarithms
+        assert row.score == pytest.approx(sum(expected) / len(expected), abs=1e-5, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,29 +71,28 @@ def test_scores_are_those_of_transformers_in_any_company(
     driver = Driver(make_engine(model, max_rows=12))
     requests = []
     for request_id, (each, steps_before) in enumerate(company):
-        is_case = isinstance(each, Case)
-        requests.append(each.request(request_id) if is_case else with_id(each, request_id))  # type: ignore[union-attr]
+        if isinstance(each, Case):
+            requests.append(each.request(request_id, model=model))
+        else:
+            picture = instructed(model, each.image, each.prompt_ids)
+            requests.append(replace(each, request_id=request_id, image=picture))
         driver.step(steps_before)
         driver.send(requests[-1])
     driver.run()
     for request, (each, _) in zip(requests, company, strict=True):
         finished = driver.finished(request.request_id)
         if isinstance(each, Case):
-            assert_same(finished.completions[0], ask_transformers(model, each))
+            assert_same(finished.rows[0], ask_transformers(model, each))
         else:
             assert_scored(model, request, finished)
-
-
-def with_id(request: Request, request_id: int) -> Request:
-    return Request(request_id, request.image, request.prompt_ids, request.options, continuations=request.continuations)
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
 @pytest.mark.parametrize("how", [{"num_beams": 3}, {"num_beams": 1, "do_sample": True, "temperature": 2.0, "seed": 3}])
 def test_what_the_model_says_by_itself_is_scored_as_it_was_said(kind: str, how: Any) -> None:
     model = make_model(kind, "one", torch.float32)
-    said = answer(model, Case(1, (2, 9, 11), DecodingOptions(max_new_tokens=20, **how)).request(0)).completions[0]
-    scored = answer(model, scoring(1, 1, (2, 9, 11), (said.ids, (5, 6)))).completions[0]
+    said = answer(model, Case(1, (2, 9, 11), DecodingOptions(max_new_tokens=20, **how)).request(0)).rows[0]
+    scored = answer(model, scoring(1, 1, (2, 9, 11), (said.ids, (5, 6)))).rows[0]
     assert scored.logprobs == pytest.approx(said.logprobs, abs=1e-4)
     assert scored.score == pytest.approx(said.score, abs=1e-4)
 
@@ -102,7 +111,7 @@ def test_a_cancelled_scoring_frees_its_rows_and_hears_nothing() -> None:
     driver.engine.cancel(0)
     driver.run()
     assert driver.events[0] == []
-    assert driver.finished(1).completions[0].ids == (6,)
+    assert driver.finished(1).rows[0].ids == (6,)
 
 
 def test_a_neighbour_that_fails_changes_no_score() -> None:

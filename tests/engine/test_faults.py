@@ -73,7 +73,7 @@ def test_a_request_that_cannot_run_hurts_only_itself(model: Any, where: str) -> 
     assert isinstance(driver.failed(2).error, EngineFailure)
     for request_id in (0, 1, 3, 4):
         alone = answer(model, Case(0, prompts[request_id], BEAMS if request_id % 2 else OPTIONS).request(0))
-        assert driver.finished(request_id).completions[0].ids == alone.completions[0].ids
+        assert driver.finished(request_id).rows[0].ids == alone.rows[0].ids
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
@@ -88,7 +88,7 @@ def test_out_of_memory_splits_the_batch_and_tries_again(model: Any, error: Excep
     driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
     driver.run()
     for request_id, case in enumerate(cases):
-        assert driver.finished(request_id).completions[0].ids == answer(model, case.request(0)).completions[0].ids
+        assert driver.finished(request_id).rows[0].ids == answer(model, case.request(0)).rows[0].ids
 
 
 def test_out_of_memory_of_a_request_alone_is_its_own_failure_however_often(model: Any) -> None:
@@ -102,7 +102,7 @@ def test_out_of_memory_of_a_request_alone_is_its_own_failure_however_often(model
 
 
 def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) -> None:
-    def encode(images: list[bytes], instructions: object) -> torch.Tensor:
+    def encode(images: list[bytes], instructions: Any) -> torch.Tensor:
         if len(images) > 1:
             raise torch.OutOfMemoryError("out of memory")
         return encoder_of(model)(images)
@@ -115,7 +115,7 @@ def test_images_that_cannot_be_encoded_hurt_only_their_own_requests(model: Any) 
 
 @pytest.mark.parametrize("kind", ["opt", "opt-projected", "t5-gated-untied"])
 @pytest.mark.parametrize("shape", [(7, 32), (3, 32), (4, 40), (1, 32)])
-def test_image_rows_of_another_shape_are_never_answered_from(kind: str, shape: tuple[int, int]) -> None:
+def test_image_tokens_of_another_shape_are_never_answered_from(kind: str, shape: tuple[int, int]) -> None:
     cache, case = ImageCache(1 << 20), Case(0, (2, 5), OPTIONS)
     cache.put(case.request(0).image.key, torch.ones(shape))
     driver = Driver(make_engine(make_model(kind, "none", torch.float32), image_cache=cache))
@@ -189,7 +189,7 @@ def test_scarce_memory_changes_no_answer_and_loses_no_request(
         Case(n % 5, (2, 5 + n), DecodingOptions(num_beams=1 + n % 4, repetition_penalty=1 + n % 2, max_new_tokens=9))
         for n in range(24)
     ]
-    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
+    alone = [answer(model, case.request(0)).rows[0].ids for case in cases]
 
     def scarce(run: Callable[[], None]) -> Exception | None:
         mode.is_scarce = True
@@ -206,7 +206,7 @@ def test_scarce_memory_changes_no_answer_and_loses_no_request(
     last = [driver.events[request_id][-1] for request_id in range(len(cases))]
     assert any(isinstance(event, Finished) for event in last)
     for event, ids in zip(last, alone, strict=True):
-        assert event.completions[0].ids == ids if isinstance(event, Finished) else isinstance(event, Failed)
+        assert event.rows[0].ids == ids if isinstance(event, Finished) else isinstance(event, Failed)
 
 
 @pytest.fixture
@@ -235,12 +235,12 @@ def limit_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def test_requests_for_whose_slots_there_is_no_memory_wait_for_those_of_others(model: Any, limit_slots: Any) -> None:
     cases = [Case(n % 3, (2, 5 + n), OPTIONS if n % 4 else BEAMS) for n in range(20)]
-    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
+    alone = [answer(model, case.request(0)).rows[0].ids for case in cases]
     limit_slots(4)
     driver = Driver(make_engine(model))
     driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
     driver.run()
-    assert [driver.finished(request_id).completions[0].ids for request_id in range(20)] == alone
+    assert [driver.finished(request_id).rows[0].ids for request_id in range(20)] == alone
 
 
 def test_spare_slots_are_given_back_before_a_request_fails_for_want_of_memory(model: Any, limit_slots: Any) -> None:
@@ -306,7 +306,7 @@ def test_an_error_in_the_loop_answers_everybody_within_a_second(
     model: Any, started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(model, max_rows=2)
-    monkeypatch.setattr(engine, "_finish", lambda done: 1 / 0)
+    monkeypatch.setattr(engine._loop, "_decode_rows", lambda: 1 / 0)
     callers = ask(engine, 12)
     began = time.monotonic()
     started(engine)

@@ -42,7 +42,7 @@ def test_a_picture_in_the_cache_needs_no_pixels(model: Any) -> None:
     driver.run()
     driver.send(known(2))
     driver.run()
-    assert driver.finished(2).completions == driver.finished(1).completions
+    assert driver.finished(2).rows == driver.finished(1).rows
     assert driver.engine.stats().num_images_encoded == 1
 
 
@@ -61,7 +61,7 @@ def test_a_picture_that_waits_to_be_encoded_is_waited_for(model: Any) -> None:
     driver.step()
     driver.engine.cancel(1)  # its pixels stay as long as somebody waits for them
     driver.run()
-    assert ids_of(driver.finished(2).completions) == ids_of(answer(model, sent(1)).completions)
+    assert ids_of(driver.finished(2).rows) == ids_of(answer(model, sent(1)).rows)
     assert driver.events[1] == []
 
 
@@ -81,9 +81,9 @@ def test_a_picture_that_leaves_the_cache_while_its_request_waits_for_rows_is_kep
     driver.run()
     driver.send(Case(1, (2, 9), GREEDY).request(2), known(3))
     driver.step()
-    cache._rows.clear()
+    cache._image_tokens.clear()
     driver.run()
-    assert driver.finished(3).completions == driver.finished(1).completions
+    assert driver.finished(3).rows == driver.finished(1).rows
 
 
 def test_what_the_folder_holds_counts_as_there(model: Any, tmp_path: Path) -> None:

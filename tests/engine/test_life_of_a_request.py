@@ -9,7 +9,6 @@ from support.engine import wide_models
 from support.engine.driving import Driver, answer, decode, encoder_of, make_engine
 from support.engine.wide_models import Case, make_model
 
-from blip2_serve.engine.decoding.detokenizer import TextStream
 from blip2_serve.engine.messages import Finished, Request, TokenEvent
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidField, PromptTooLong
@@ -127,11 +126,11 @@ def test_a_stream_adds_up_to_the_answer(model: Any) -> None:
     driver = Driver(make_engine(model))
     driver.send(greedy(1, stream=True))
     driver.run()
-    *deltas, last = driver.events[1]
-    assert all(isinstance(delta, TokenEvent) for delta in deltas)
-    assert tuple(delta.token_id for delta in deltas) == last.completions[0].ids
-    assert tuple(delta.logprob for delta in deltas) == last.completions[0].logprobs
-    assert "".join(delta.text for delta in deltas) == last.completions[0].text == decode(list(last.completions[0].ids))
+    *events, last = driver.events[1]
+    assert all(isinstance(event, TokenEvent) for event in events)
+    assert tuple(event.token_id for event in events) == last.rows[0].ids
+    assert tuple(event.logprob for event in events) == last.rows[0].logprobs
+    assert "".join(event.text for event in events) == last.rows[0].text == decode(list(last.rows[0].ids))
 
 
 def test_the_first_token_is_told_before_the_last_is_made(model: Any) -> None:
@@ -142,10 +141,10 @@ def test_the_first_token_is_told_before_the_last_is_made(model: Any) -> None:
 
 
 def test_a_stop_string_ends_the_row_and_is_not_part_of_the_text(model: Any) -> None:
-    whole = answer(model, greedy(1, stop=("never",))).completions[0]
+    whole = answer(model, greedy(1, stop=("never",))).rows[0]
     assert whole.text is not None
     stop = whole.text[5:8]
-    cut = answer(model, greedy(1, stop=(stop,))).completions[0]
+    cut = answer(model, greedy(1, stop=(stop,))).rows[0]
     assert cut.finish_reason == "stop"
     assert cut.text == whole.text[: whole.text.index(stop)]
     assert len(cut.ids) < len(whole.ids)
@@ -166,7 +165,7 @@ def test_equal_images_in_flight_are_encoded_once_and_later_not_at_all(model: Any
 def test_one_micro_batch_of_images_is_encoded_between_two_decode_steps(model: Any) -> None:
     sizes: list[int] = []
 
-    def counting(images: list[bytes], instructions: object) -> torch.Tensor:
+    def counting(images: list[bytes], instructions: Any) -> torch.Tensor:
         sizes.append(len(images))
         return encoder_of(model)(images)
 
@@ -181,8 +180,8 @@ def test_one_micro_batch_of_images_is_encoded_between_two_decode_steps(model: An
 
 def test_an_answer_does_not_depend_on_whether_its_image_was_cached(model: Any) -> None:
     cache = ImageCache(1 << 20)
-    first = answer(model, greedy(1), image_cache=cache).completions
-    assert answer(model, greedy(2), image_cache=cache).completions == first
+    first = answer(model, greedy(1), image_cache=cache).rows
+    assert answer(model, greedy(2), image_cache=cache).rows == first
     assert cache.hits == 1
 
 
@@ -192,7 +191,7 @@ def test_more_requests_than_rows_are_all_answered(model: Any) -> None:
     driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
     driver.run()
     for request_id, case in enumerate(cases):
-        assert driver.finished(request_id).completions[0].ids == answer(model, case.request(0)).completions[0].ids
+        assert driver.finished(request_id).rows[0].ids == answer(model, case.request(0)).rows[0].ids
 
 
 def test_pixels_are_normalised_bit_by_bit_as_the_image_processor_does_it(model: Any) -> None:
@@ -207,35 +206,3 @@ def test_pixels_of_another_size_fail_alone(model: Any) -> None:
     driver.run()
     assert driver.failed(1)
     assert driver.finished(2)
-
-
-def test_text_streams_hold_back_half_characters_and_beginnings_of_stop_strings() -> None:
-    stream = TextStream(decode, ("ab",))
-    assert stream.push(43) == "c"
-    assert stream.push(38) == ""
-    assert stream.push(39) == "ä"
-    assert stream.push(41) == ""
-    assert stream.push(43) == "ac"
-    assert stream.push(41) == ""
-    assert stream.push(42) == ""
-    assert (stream.stopped, stream.text) == (True, "cäac")
-
-
-@pytest.mark.parametrize(
-    "words", [("do", " n", "'t", "."), ("a", " ", ".", " b"), ("a", " '", " b"), ("no", " n", "o")]
-)
-def test_a_stream_ends_as_the_text_that_a_cleaning_tokenizer_makes_of_it(words: tuple[str, ...]) -> None:
-    def clean(ids: list[int]) -> str:
-        text = "".join(words[number] for number in ids)
-        return text.replace(" .", ".").replace(" ' ", "'").replace(" n't", "n't")
-
-    stream = TextStream(clean)
-    pieces = [stream.push(number, is_last=number == len(words) - 1) for number in range(len(words))]
-    assert "".join(pieces) == clean(list(range(len(words))))
-
-
-def test_what_was_held_back_comes_with_the_last_token() -> None:
-    stream = TextStream(decode, ("ab",))
-    assert stream.push(41, is_last=True) == "a"
-    halved = TextStream(decode)
-    assert halved.push(38, is_last=True) == "\ufffd"

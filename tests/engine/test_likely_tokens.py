@@ -45,10 +45,10 @@ def assert_likeliest(told: tuple[LikelyToken, ...], logprobs: torch.Tensor) -> N
 def test_they_are_those_of_transformers_raw_logits(kind: str, options: DecodingOptions) -> None:
     model = make_model(kind, "none")
     case = Case(0, (2, 9, 30), options)
-    completion = answer(model, case.request(0, top_logprobs=20)).completions[0]
+    row = answer(model, case.request(0, top_logprobs=20)).rows[0]
     expected = transformers_logprobs(model, case)
-    assert len(completion.likely) == len(completion.ids) == len(expected)
-    for told, logprobs in zip(completion.likely, expected, strict=True):
+    assert len(row.likely) == len(row.ids) == len(expected)
+    for told, logprobs in zip(row.likely, expected, strict=True):
         assert len(told) == 20
         assert_likeliest(told, logprobs)
 
@@ -61,11 +61,11 @@ def test_every_request_of_a_batch_gets_as_many_as_it_asked_for() -> None:
     driver.send(*(case.request(n, top_logprobs=counts[n]) for n, case in enumerate(cases)))
     driver.run()
     for n, case in enumerate(cases):
-        completion = driver.finished(n).completions[0]
-        alone = answer(model, case.request(0, top_logprobs=counts[n])).completions[0]
-        assert completion.ids == alone.ids
-        assert {len(told) for told in completion.likely} == ({counts[n]} if counts[n] else set())
-        for told, logprobs in zip(completion.likely, transformers_logprobs(model, case), strict=False):
+        row = driver.finished(n).rows[0]
+        alone = answer(model, case.request(0, top_logprobs=counts[n])).rows[0]
+        assert row.ids == alone.ids
+        assert {len(told) for told in row.likely} == ({counts[n]} if counts[n] else set())
+        for told, logprobs in zip(row.likely, transformers_logprobs(model, case), strict=False):
             assert_likeliest(told, logprobs)
 
 
@@ -74,9 +74,9 @@ def test_a_stream_tells_them_with_each_token_of_each_row() -> None:
     driver = Driver(make_engine(model))
     driver.send(Case(0, (2, 9), SAMPLES).request(1, stream=True, top_logprobs=4))
     driver.run()
-    completions = driver.finished(1).completions
-    assert len({completion.ids for completion in completions}) == 3
-    for row, completion in enumerate(completions):
-        deltas = [event for event in driver.events[1] if isinstance(event, TokenEvent) and event.row == row]
-        assert tuple(delta.likely for delta in deltas) == completion.likely
-        assert {len(delta.likely) for delta in deltas} == {4}
+    rows = driver.finished(1).rows
+    assert len({row.ids for row in rows}) == 3
+    for place, finished_row in enumerate(rows):
+        events = [event for event in driver.events[1] if isinstance(event, TokenEvent) and event.row == place]
+        assert tuple(event.likely for event in events) == finished_row.likely
+        assert {len(event.likely) for event in events} == {4}

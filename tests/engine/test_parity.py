@@ -41,11 +41,11 @@ def cases() -> st.SearchStrategy[Case]:
     return st.builds(Case, image_seed=st.integers(0, 3), prompt_ids=prompts, options=options())
 
 
-def assert_same(completion: FinishedRow, oracle: Oracle, place: int = 0) -> None:
-    assert completion.ids == oracle.ids[place]
-    assert completion.logprobs == pytest.approx(oracle.logprobs[place], abs=1e-5)
+def assert_same(row: FinishedRow, oracle: Oracle, place: int = 0) -> None:
+    assert row.ids == oracle.ids[place]
+    assert row.logprobs == pytest.approx(oracle.logprobs[place], abs=1e-5)
     if oracle.beam_scores is not None:
-        assert completion.beam_score == pytest.approx(oracle.beam_scores[place], abs=1e-5)
+        assert row.beam_score == pytest.approx(oracle.beam_scores[place], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,7 +64,7 @@ def test_answers_are_those_of_transformers_in_any_company(
         driver.send(case.request(request_id, model=model))
     driver.run()
     for request_id, (case, _) in enumerate(company):
-        assert_same(driver.finished(request_id).completions[0], ask_transformers(model, case))
+        assert_same(driver.finished(request_id).rows[0], ask_transformers(model, case))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,8 +75,8 @@ def test_several_beams_are_returned_best_first(kind: str) -> None:
     driver.send(case.request(1, model=model))
     driver.run()
     oracle = ask_transformers(model, case)
-    for place, completion in enumerate(driver.finished(1).completions):
-        assert_same(completion, oracle, place)
+    for place, row in enumerate(driver.finished(1).rows):
+        assert_same(row, oracle, place)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +86,7 @@ def test_sixteen_beams_and_the_longest_tail_are_exact_too(kind: str) -> None:
     driver = Driver(make_engine(model))
     driver.send(case.request(1, model=model))
     driver.run()
-    assert_same(driver.finished(1).completions[0], ask_transformers(model, case))
+    assert_same(driver.finished(1).rows[0], ask_transformers(model, case))
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
@@ -96,7 +96,7 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
         Case(seed % 4, (2, *range(5, 5 + seed % 9)), DecodingOptions(num_beams=(1, 3, 5)[seed % 3], max_new_tokens=20))
         for seed in range(30)
     ]
-    # These models multiply a rounding error of the image tokens by ten and more: both sides are given the same rows.
+    # These models multiply a rounding error of the image tokens by ten and more: both sides are given the same.
     driver = Driver(make_engine(model, max_rows=64, encode_images=transformers_encoder(model)))
     for request_id, case in enumerate(batch):
         driver.send(case.request(request_id, model=model))
@@ -104,23 +104,21 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
     driver.run()
     num_different = 0
     for request_id, case in enumerate(batch):
-        completion, oracle = driver.finished(request_id).completions[0], ask_transformers(model, case)
-        if completion.ids != oracle.ids[0]:
+        row, oracle = driver.finished(request_id).rows[0], ask_transformers(model, case)
+        if row.ids != oracle.ids[0]:
             num_different += 1
-            assert margin(model, case, completion, oracle) < MARGIN
+            assert margin(model, case, row, oracle) < MARGIN
         else:
-            assert completion.logprobs == pytest.approx(oracle.logprobs[0], abs=MARGIN)
+            assert row.logprobs == pytest.approx(oracle.logprobs[0], abs=MARGIN)
     assert num_different <= 1
 
 
-def margin(model: Any, case: Case, completion: FinishedRow, oracle: Oracle) -> float:
+def margin(model: Any, case: Case, row: FinishedRow, oracle: Oracle) -> float:
     """How much better transformers' own answer is than ours, by its own measure."""
-    if oracle.beam_scores is not None and completion.beam_score is not None:
-        return abs(oracle.beam_scores[0] - completion.beam_score)
-    place = next(
-        n for n, (ours, theirs) in enumerate(zip(completion.ids, oracle.ids[0], strict=False)) if ours != theirs
-    )
-    return abs(oracle.logprobs[0][place] - completion.logprobs[place])
+    if oracle.beam_scores is not None and row.beam_score is not None:
+        return abs(oracle.beam_scores[0] - row.beam_score)
+    place = next(n for n, (ours, theirs) in enumerate(zip(row.ids, oracle.ids[0], strict=False)) if ours != theirs)
+    return abs(oracle.logprobs[0][place] - row.logprobs[place])
 
 
 def test_texts_end_at_different_times_so_that_the_comparison_means_something() -> None:
@@ -163,8 +161,8 @@ def test_bfloat16_runs_and_company_changes_few_captions(kind: str) -> None:
         driver.send(case.request(request_id, model=model))
         driver.step()
     driver.run()
-    together = [driver.finished(request_id).completions[0].ids for request_id in range(len(batch))]
-    alone = [answer(model, case.request(0, model=model)).completions[0].ids for case in batch]
+    together = [driver.finished(request_id).rows[0].ids for request_id in range(len(batch))]
+    alone = [answer(model, case.request(0, model=model)).rows[0].ids for case in batch]
     assert sum(ours != theirs for ours, theirs in zip(together, alone, strict=True)) <= len(batch) // 4
 
 
@@ -173,4 +171,4 @@ def test_a_text_that_has_used_up_every_token_ends_as_it_does_in_transformers(num
     model = make_model("opt", "none")
     options = DecodingOptions(num_beams=num_beams, no_repeat_ngram_size=1, max_new_tokens=120)
     case = Case(0, (2, 7), options)
-    assert answer(model, case.request(1, model=model)).completions[0].ids == ask_transformers(model, case).ids[0]
+    assert answer(model, case.request(1, model=model)).rows[0].ids == ask_transformers(model, case).ids[0]

@@ -122,8 +122,9 @@ def test_a_sequence_can_leave_the_queue() -> None:
     first, second = sequence(), sequence()
     scheduler.add(first)
     scheduler.add(second)
-    assert scheduler.remove(first)
-    assert not scheduler.remove(first)
+    scheduler.remove(first)
+    with pytest.raises(ValueError, match="deque"):
+        scheduler.remove(first)
     assert scheduler.admit() == [second]
 
 
@@ -134,5 +135,5 @@ def test_equal_images_wait_together_and_leave_when_nobody_wants_them() -> None:
         vision.add(each)
     vision.remove(b)
     images = vision.next_images()
-    assert [vision.take(image) for image in images] == [[a, same], [other]]
+    assert [vision.pop_waiting(image) for image in images] == [[a, same], [other]]
     assert vision.next_images() == []

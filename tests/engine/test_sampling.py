@@ -64,8 +64,8 @@ def test_sampling_at_a_tiny_temperature_is_greedy(temperature: float, fields: di
     model = make_model("opt", "none", torch.float32)
     case = Case(0, (2, 9), sampling(temperature=temperature, seed=1, **fields))
     greedy = Case(0, (2, 9), sampling(do_sample=False, **fields))
-    drawn = answer(model, case.request(0)).completions[0].ids
-    assert drawn == answer(model, greedy.request(0)).completions[0].ids
+    drawn = answer(model, case.request(0)).rows[0].ids
+    assert drawn == answer(model, greedy.request(0)).rows[0].ids
 
 
 def sequence_with(options: DecodingOptions) -> SequenceState:
@@ -86,7 +86,7 @@ def test_sampled_frequencies_agree_with_transformers_processors(kind: str, field
         options = sampling(seed=seed, num_return_sequences=num_rows, max_new_tokens=1, **fields)
         driver.send(Case(case.image_seed, case.prompt_ids, options).request(seed))
     driver.run()
-    drawn = [row.ids[0] for n in range(num_requests) for row in driver.finished(n).completions]
+    drawn = [row.ids[0] for n in range(num_requests) for row in driver.finished(n).rows]
     expected = first_probabilities(model, case, sampling(**fields)) * len(drawn)
     counts = torch.bincount(torch.tensor(drawn), minlength=len(expected)).double()
     assert counts[expected == 0].sum() == 0
@@ -123,34 +123,34 @@ def chi_square_is_plausible(counts: torch.Tensor, expected: torch.Tensor) -> boo
 def test_the_same_seed_gives_the_same_samples_whatever_else_runs(kind: str) -> None:
     model = make_model(kind, "one", torch.float32)
     case = Case(0, (2, 9), sampling(seed=7, num_return_sequences=3, temperature=1.5))
-    alone = answer(model, case.request(0)).completions
+    alone = answer(model, case.request(0)).rows
     driver = Driver(make_engine(model, max_rows=40))
     for request_id in range(1, 9):
         driver.send(Case(request_id % 4, (2, 5), sampling(seed=request_id)).request(request_id))
         driver.step()
     driver.send(case.request(0), Case(0, (2, 9), DecodingOptions(num_beams=3)).request(99))
     driver.run()
-    assert [row.ids for row in driver.finished(0).completions] == [row.ids for row in alone]
+    assert [row.ids for row in driver.finished(0).rows] == [row.ids for row in alone]
 
 
 def test_other_seeds_and_no_seed_give_other_samples() -> None:
     model = make_model("opt", "none", torch.float32)
     options = [sampling(temperature=5.0, top_k=0, top_p=1.0, seed=seed) for seed in (1, 2, None, None)]
-    answers = {answer(model, Case(0, (2, 9), each).request(0), max_rows=4).completions[0].ids for each in options}
+    answers = {answer(model, Case(0, (2, 9), each).request(0), max_rows=4).rows[0].ids for each in options}
     assert len(answers) == 4
 
 
 def test_the_rows_of_one_request_are_different_samples() -> None:
     model = make_model("opt", "none", torch.float32)
     case = Case(0, (2, 9), sampling(seed=3, num_return_sequences=4, temperature=1.5))
-    assert len({row.ids for row in answer(model, case.request(0)).completions}) == 4
+    assert len({row.ids for row in answer(model, case.request(0)).rows}) == 4
 
 
 def test_log_probabilities_are_those_of_the_raw_logits() -> None:
     """A temperature changes what is drawn, not what the model thinks of it."""
     model = make_model("opt", "none", torch.float32)
     case = Case(0, (2, 9), sampling(seed=3, temperature=0.3, top_k=3, max_new_tokens=1))
-    completion = answer(model, case.request(0)).completions[0]
+    row = answer(model, case.request(0)).rows[0]
     expected = first_probabilities(model, case, sampling(top_k=0, top_p=1.0)).log()
-    assert completion.logprobs[0] == pytest.approx(expected[completion.ids[0]].item(), abs=1e-4)
-    assert completion.score == completion.logprobs[0]
+    assert row.logprobs[0] == pytest.approx(expected[row.ids[0]].item(), abs=1e-4)
+    assert row.score == row.logprobs[0]

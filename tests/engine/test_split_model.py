@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.cache.group import Group, Step
-from blip2_serve.engine.intake import make_books, make_sequence
+from blip2_serve.engine.cache.rows import make_books
+from blip2_serve.engine.engine import make_sequence
 from blip2_serve.engine.messages import ImageInput, Request
 from blip2_serve.options import DecodingOptions
 
@@ -55,8 +56,8 @@ def run_step(backend: Backend, num_beams: int) -> tuple[Group, torch.Tensor]:
     group.resize(2)
     span = group.admit(sequences)
     group.prepare(span)
-    rows = torch.zeros(wide_models.NUM_QUERIES, 32, device=backend.geometry.device)
-    backend.prefill(span, [rows, rows])
+    image_tokens = torch.zeros(wide_models.NUM_QUERIES, 32, device=backend.geometry.device)
+    backend.prefill(span, [image_tokens, image_tokens])
     return group, backend.decode([Step(span)])
 
 

@@ -17,7 +17,7 @@ from blip2_serve.families import FLAN_T5
 from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.completion import CompletedRequest, Completion, CompletionPiece, OutputOptions, StrippedText
+from blip2_serve.tasks.completion import CompletedRequest, Completion, CompletionPiece, OutputOptions
 from blip2_serve.tasks.prompt import Ask
 from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks
@@ -116,9 +116,9 @@ def test_the_tokens_are_told_beside_the_event_loop(tasks: Tasks, monkeypatch: py
     threads: list[threading.Thread] = []
     completed = Transcript.completed
 
-    def noted(transcript: Transcript, begins: str, completion: FinishedRow) -> Completion:
+    def noted(transcript: Transcript, begins: str, row: FinishedRow) -> Completion:
         threads.append(threading.current_thread())
-        return completed(transcript, begins, completion)
+        return completed(transcript, begins, row)
 
     monkeypatch.setattr(Transcript, "completed", noted)
     complete(tasks, Ask("caption"), GREEDY, top_logprobs=2)
@@ -158,13 +158,3 @@ def test_what_fails_raises_from_the_first_piece_on(loaded: LoadedModel, tasks: T
             stream(hurried, ASKED[0], LONG)
     finally:
         hurried.close()
-
-
-@pytest.mark.parametrize(
-    "pieces",
-    [["a", " b"], [" ", "\n a", " ", "b ", " "], [" ", "  "], ["a ", "", " ", "b"], ["\u3000ä\u3000", "ö"]],
-)
-@pytest.mark.parametrize("begins", ["", " a photo of ", " "])
-def test_stripped_pieces_join_to_the_stripped_text(pieces: list[str], begins: str) -> None:
-    text = StrippedText(begins)
-    assert "".join(text.push(piece) for piece in pieces) == (begins + "".join(pieces)).strip()

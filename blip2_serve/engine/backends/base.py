@@ -1,4 +1,4 @@
-"""What the engine asks of a language model, and the attention that both families share."""
+"""The protocol through which the engine uses a language model, and the attention that all families share."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ from blip2_serve.engine.cache.kv_cache import CacheGeometry
 class Backend(Protocol):
     """A BLIP-2 language model that fills prefixes and decodes rows of many requests at different places.
 
-    `max_length` bounds prefix + new tokens. `image_tokens` are (query tokens, width) each, in the compute dtype.
+    `max_length` bounds prefix + new tokens; `end_ids` end a text.
     """
 
     geometry: CacheGeometry
@@ -30,22 +30,25 @@ class Backend(Protocol):
         ...
 
     def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
-        """What transformers' logits processors see before the first new token."""
+        """The ids that transformers' logits processors see before the first new token."""
         ...
 
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
-        """Computes the prefixes of a span and stores them in its blocks."""
+        """Compute the prefixes of a span and store them in its blocks.
+
+        image_tokens (query tokens, width) each, in the compute dtype; raises ValueError for another shape.
+        """
         ...
 
     def decode(self, steps: Sequence[Step]) -> torch.Tensor:
-        """Feeds one token to every row of `steps`; returns logits (all rows, vocab) float32."""
+        """Feed one token to every row of `steps`; returns logits (all rows, vocab) float32."""
         ...
 
 
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Every row of n blocks looks at its block.
+    """Let every row of n blocks look at its block, all in the compute dtype.
 
     query (n * rows, heads * head_dim); keys, values (n, heads, cells, head_dim); mask (n, 1 or heads, 1 or rows,
     cells), additive. Returns (n * rows, heads * head_dim).
@@ -57,18 +60,18 @@ def attend(
 
 
 def additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """0 where `visible` (bool) is true, else -inf: what attention would make of it anew in every layer."""
+    """0 where `visible` (bool) is true, else -inf: made once, not by attention anew in every layer."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
 def join(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Rows of several groups as one; a single group is not copied."""
+    """Concatenate rows of several groups; a single group is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def stack_images(image_tokens: Sequence[torch.Tensor], shape: tuple[int, int]) -> torch.Tensor:
-    """(n, query tokens, width); raises ValueError unless all rows have the shape (query tokens, width)."""
-    for rows in image_tokens:
-        if rows.shape != shape:
-            raise ValueError(f"image tokens of {tuple(rows.shape)} are not {shape}")
+    """(n, query tokens, width); raises ValueError unless each image's tokens have `shape`, (query tokens, width)."""
+    for each in image_tokens:
+        if each.shape != shape:
+            raise ValueError(f"image tokens of {tuple(each.shape)} are not {shape}")
     return torch.stack(list(image_tokens))

@@ -59,7 +59,7 @@ class OptBackend:
         return self._image_ids + prompt_ids
 
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
-        """Stores the prefixes: all of image tokens and prompt but its last token, which the first step feeds."""
+        """Store the prefixes: image tokens and prompt without its last token, which the first step feeds."""
         embeddings = self._prefix_embeddings(span.sequences, image_tokens)
         hidden = self._project(embeddings) + self._positions[: embeddings.shape[1]]
         for index, layer in enumerate(self._layers):
@@ -89,7 +89,7 @@ class OptBackend:
     def _attend_to_block(self, layer: int, step: Step, mask: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """states (rows, 3 * width): query, key and value of one span's rows; returns (rows, width)."""
         step.cache.write(layer, step.cells, states[:, self._width :])
-        keys, values = step.keys_and_values(layer, 0, step.live)
+        keys, values = step.cache.read(layer, step.span.start, step.span.stop, 0, step.live)
         return attend(states[:, : self._width], keys, values, mask, self._scale)
 
     def _attend_causally(self, states: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ class OptBackend:
     def _prefix_embeddings(
         self, sequences: Sequence[SequenceState], image_tokens: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """(n, longest prefix, embedding width), padded on the right."""
+        """(n, longest prefix, embedding width) in the compute dtype, padded on the right."""
         longest = max(sequence.num_prefix for sequence in sequences)
         padding = [0] * longest
         ids = [(list(sequence.seen_ids[:-1]) + padding)[:longest] for sequence in sequences]

@@ -58,7 +58,7 @@ class T5Backend:
         return (self._start_id,)
 
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
-        """Encodes the prefixes once and stores what the cross-attentions will read."""
+        """Encode the prefixes once and store the keys and values that the cross-attentions will read."""
         embeddings, mask = self._prefix_embeddings(span, image_tokens)
         encoded = self._encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         for index, layer in enumerate(self._layers):
@@ -84,7 +84,10 @@ class T5Backend:
     def _prefix_embeddings(
         self, span: Span, image_tokens: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(n, longest prefix, width), padded on the right, and its mask (n, longest prefix); None without padding."""
+        """Embeddings (n, longest prefix, d_model), padded on the right, and their mask (n, longest prefix) int64.
+
+        The mask is None without padding.
+        """
         lengths = [sequence.num_prefix for sequence in span.sequences]
         longest, num_images = max(lengths), len(self._image_ids)
         prompts = [list(sequence.request.prompt_ids) for sequence in span.sequences]
@@ -112,15 +115,16 @@ class _DecodeSpan:
         self._prefix_mask = additive(step.mask[:, None, :1, :prefix], bias.dtype)
 
     def attend_to_tail(self, layer: int, states: torch.Tensor) -> torch.Tensor:
-        """states (rows, 3 * width): query, key and value."""
+        """states (rows, 3 * width): query, key and value; returns (rows, width)."""
         step, width = self._step, states.shape[1] // 3
         step.cache.write(layer, step.cells, states[:, width:])
-        keys, values = step.keys_and_values(layer, step.shape.prefix, step.live)
+        keys, values = step.cache.read(layer, step.span.start, step.span.stop, step.shape.prefix, step.live)
         return attend(states[:, :width], keys, values, self._tail_mask, scale=1.0)
 
     def attend_to_prefix(self, layer: int, queries: torch.Tensor) -> torch.Tensor:
-        """queries (rows, width)."""
-        keys, values = self._step.keys_and_values(layer, 0, self._step.shape.prefix)
+        """queries (rows, width); returns (rows, width)."""
+        step = self._step
+        keys, values = step.cache.read(layer, step.span.start, step.span.stop, 0, step.shape.prefix)
         return attend(queries, keys, values, self._prefix_mask, scale=1.0)
 
 

@@ -1,4 +1,4 @@
-"""The running sequences of one shape, and what the device knows about them.
+"""The running sequences of one shape, and their tensors on the device.
 
 The first `len(sequences)` slots of every tensor are in use: a group decodes as a dense slice, without gathers. A row
 may look at the cells of its own block that the mask shows it: the prefix, and the tail cells of its ancestors. When
@@ -22,7 +22,9 @@ LENGTH_STEP = 16
 class Group:
     """Sequences that decode side by side, with `slots` slots of room.
 
-    tokens (slots, rows) int64: what the next step feeds; mask (slots, rows, cells) bool: what each row sees.
+    tokens (slots, rows) int64 are fed in the next step; mask (slots, rows, cells) bool is True where a row may look.
+    first_cells and mask_shift (slots, rows) int64: a row's first tail cell, counted over the pool, and how much
+    further its bit lies in the flattened mask.
     """
 
     def __init__(self, shape: BlockShape, geometry: CacheGeometry) -> None:
@@ -38,7 +40,7 @@ class Group:
         self.first_cells = self.mask_shift = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
 
     def resize(self, slots: int) -> None:
-        """Makes room for exactly `slots` sequences; the live ones stay. Where that raises, nothing has changed."""
+        """Make room for exactly `slots` sequences; the live ones stay. Where that raises, nothing has changed."""
         if slots == self.slots:
             return
         tokens, mask = _resized(self.tokens, slots), _resized(self.mask, slots)
@@ -50,13 +52,13 @@ class Group:
         self.slots = slots
 
     def admit(self, sequences: Sequence[SequenceState]) -> "Span":
-        """Gives the next slots to `sequences`; `prepare` is due before anything is computed in them."""
+        """Give the next slots to `sequences`; `prepare` is due before anything is computed in them."""
         start = len(self.sequences)
         self.sequences.extend(sequences)
         return Span(self, start, len(self.sequences))
 
     def prepare(self, span: "Span") -> None:
-        """Puts the slots of a span into their initial state; may be done again."""
+        """Put the slots of a span into their initial state; may be done again."""
         sequences, device = span.sequences, self.tokens.device
         seeds = torch.tensor([sequence.seed_id for sequence in sequences], device=device)
         lengths = torch.tensor([sequence.num_prefix for sequence in sequences], device=device)
@@ -71,7 +73,7 @@ class Group:
                 self.processors[sequence] = LogitsProcessors(sequence, device)
 
     def retire(self, gone: Collection[SequenceState]) -> None:
-        """Drops sequences; the last ones move into the holes. Takes no memory, so that it cannot fail."""
+        """Drop sequences; the last ones move into the holes. Takes no memory, so that it cannot fail."""
         holes = [slot for slot, sequence in enumerate(self.sequences) if sequence in gone]
         num_left = len(self.sequences) - len(holes)
         sources = [slot for slot in range(num_left, len(self.sequences)) if slot not in holes]
@@ -83,7 +85,7 @@ class Group:
         del self.sequences[num_left:]
 
     def tails_seen(self, span: "Span") -> torch.Tensor:
-        """(n, rows, tail cells) bool: which of the tails' cells each row sees, as a view."""
+        """(n, rows, tail cells) bool: the tail cells that each row of a span sees, as a view."""
         return self.mask[span.start : span.stop, :, self.shape.prefix :]
 
     def _move(self, source: int, target: int) -> None:
@@ -94,7 +96,7 @@ class Group:
             tensor[target].copy_(tensor[source])
 
     def _cell_numbers(self, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(slots, rows) each: first tail cell, counted over the pool, and how much further its mask bit lies."""
+        """`first_cells` and `mask_shift` of so many slots, (slots, rows) int64 each."""
         shape = self.shape
         slot = torch.arange(slots, device=self.tokens.device)[:, None]
         row = torch.arange(shape.num_rows, device=self.tokens.device)
@@ -103,7 +105,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The slots start to stop of a group: what one call of the backend works on."""
+    """The slots start to stop of a group: one call of the backend works on a few spans."""
 
     group: Group
     start: int
@@ -122,10 +124,11 @@ class Span:
 
 
 class Step:
-    """One decode step of a span, with everything the backend needs to know about it as tensors.
+    """One decode step of a span, as tensors for the backend; opens each row's mask to its new cell.
 
-    tokens (n, rows) int64 are fed; lengths (n,) are the tokens fed before; positions (n,) count from the prefix's
-    first token; cells (n * rows,) are where the new keys and values go. No cell from `live` on is visible.
+    tokens (n, rows) int64 are fed; lengths (n,) int64 are the tokens fed before; positions (n,) int64 count from the
+    prefix's first token; cells (n * rows,) int64 are where the new keys and values go; mask (n, rows, live) bool is
+    True where a row may look. No cell from `live` on is visible.
     """
 
     def __init__(self, span: Span) -> None:
@@ -133,6 +136,7 @@ class Step:
         self.span = span
         self.shape = shape
         self.cache = group.cache
+        self.num_rows = len(span) * shape.num_rows
         sequences = span.sequences
         lengths = [sequence.num_steps for sequence in sequences]
         starts = [sequence.num_prefix for sequence in sequences]
@@ -144,20 +148,9 @@ class Step:
         visible = cells + group.mask_shift[span.start : span.stop]
         group.mask.view(-1).index_fill_(0, visible.view(-1), True)
         self.cells = cells.view(-1)
-        self.live = _round_up(shape.prefix + (max(lengths) + 1) * shape.num_rows, shape.cells)
+        used = shape.prefix + (max(lengths) + 1) * shape.num_rows
+        self.live = min(shape.cells, -(-used // LENGTH_STEP) * LENGTH_STEP)
         self.mask = group.mask[span.start : span.stop, :, : self.live]
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.span) * self.shape.num_rows
-
-    def keys_and_values(self, layer: int, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, heads, last - first, head_dim) each: the cells first to last of every block."""
-        return self.cache.read(layer, self.span.start, self.span.stop, first, last)
-
-
-def _round_up(length: int, limit: int) -> int:
-    return min(limit, -(-length // LENGTH_STEP) * LENGTH_STEP)
 
 
 def _resized(tensor: torch.Tensor, slots: int) -> torch.Tensor:

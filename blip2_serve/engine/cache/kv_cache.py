@@ -10,19 +10,19 @@ from dataclasses import dataclass
 
 import torch
 
+from blip2_serve.engine.cache.rows import CELLS_PER_ROW
 from blip2_serve.options import MAX_NUM_BEAMS
 
 logger = logging.getLogger(__name__)
 
-CELLS_PER_ROW = 128
 MAX_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CacheGeometry:
-    """What one cell holds: `num_layers` x (key, value) x `num_heads` x `head_dim` numbers of `dtype`.
+    """One cell holds `num_layers` x (key, value) x `num_heads` x `head_dim` numbers of `dtype`.
 
-    `device` is where tokens and masks are; `layer_devices` say where each layer's keys and values are, if elsewhere.
+    Tokens and masks are on `device`, each layer's keys and values on its entry of `layer_devices`, if there are any.
     """
 
     num_layers: int
@@ -33,6 +33,7 @@ class CacheGeometry:
     layer_devices: tuple[torch.device, ...] = ()
 
     def device_of(self, layer: int) -> torch.device:
+        """The device of this layer's keys and values."""
         return self.layer_devices[layer] if self.layer_devices else self.device
 
     @property
@@ -46,7 +47,7 @@ class CacheGeometry:
 
 
 def rows_that_fit(geometry: CacheGeometry, free_bytes: int) -> int:
-    """Rows for which `free_bytes` hold CELLS_PER_ROW cells each; at most MAX_ROWS, at least one request's beams."""
+    """The rows for which `free_bytes` hold CELLS_PER_ROW cells each, within MAX_NUM_BEAMS and MAX_ROWS."""
     return max(MAX_NUM_BEAMS, min(MAX_ROWS, free_bytes // (geometry.cell_bytes * CELLS_PER_ROW)))
 
 
@@ -63,9 +64,9 @@ class KVCache:
         self._layers = [self._zeros(0, layer) for layer in range(geometry.num_layers)]
 
     def resize(self, slots: int) -> None:
-        """Makes room for `slots` blocks and keeps the first ones; one layer at a time, so little is held twice.
+        """Make room for `slots` blocks and keep the first ones; one layer at a time, so little is held twice.
 
-        Where memory is short, growing raises and changes nothing; shrinking goes on without giving all of it back.
+        Where memory is short, growing raises torch's error and changes nothing; shrinking keeps some memory instead.
         """
         if slots > self._slots:
             try:
@@ -77,23 +78,26 @@ class KVCache:
         self._slots = slots
 
     def move(self, source: int, target: int, num_cells: int) -> None:
-        """Copies the first cells of one block over those of another."""
+        """Copy the first cells of one block over those of another."""
         for layer in self._layers:
             layer[target, :num_cells].copy_(layer[source, :num_cells])
 
     def write(self, layer: int, cells: torch.Tensor, states: torch.Tensor) -> None:
-        """Stores `states` (rows, width), a key and a value each, at `cells` (rows,), counted over the whole pool."""
-        self._layers[layer].view(-1, self._geometry.width).index_copy_(0, cells.to(states.device), states)
+        """Store `states` (rows, width), a key and a value each, at `cells` (rows,) int64, counted over the pool."""
+        self._layers[layer].view(-1, states.shape[1]).index_copy_(0, cells.to(states.device), states)
 
     def write_prefix(self, layer: int, start: int, stop: int, states: torch.Tensor) -> None:
-        """Stores `states` (stop - start, tokens, width) at the beginning of the blocks start to stop."""
+        """Store `states` (stop - start, tokens, width) at the beginning of the blocks start to stop."""
         block = self._layers[layer][start:stop, : states.shape[1]]
         block.copy_(states.view(block.shape))
 
     def read(
         self, layer: int, start: int, stop: int, first_cell: int, last_cell: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (stop - start, heads, last_cell - first_cell, head_dim), as views."""
+        """Keys and values of the blocks start to stop, (stop - start, heads, last_cell - first_cell, head_dim) each.
+
+        They are views.
+        """
         block = self._layers[layer][start:stop, first_cell:last_cell]
         return block[:, :, 0].transpose(1, 2), block[:, :, 1].transpose(1, 2)
 

@@ -1,4 +1,4 @@
-"""Who owns which part of the cache, counted in plain numbers: no tensor is touched here.
+"""The books of the cache: which request owns how much of it, in plain numbers. No torch.
 
 A request owns one *block*: its prefix (image tokens and prompt), stored once, and behind it a tail for each of its
 rows. Blocks of one shape lie side by side in a *pool*, as its *slots*; the first `live` slots are in use, the rest
@@ -8,6 +8,9 @@ are spare. A cell is one token's keys and values in every layer, the unit in whi
 from bisect import bisect_left
 from dataclasses import dataclass
 
+from blip2_serve.options import MAX_NUM_BEAMS
+
+CELLS_PER_ROW = 128
 PREFIX_CLASSES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 TAIL_CLASSES = (32, 64, 128, 256)
 
@@ -27,7 +30,7 @@ class BlockShape:
 
 
 def shape_for(num_prefix: int, num_rows: int, max_new_tokens: int, beams: bool) -> BlockShape:
-    """The smallest shape that holds such a request; raises ValueError where there is none."""
+    """The smallest shape that holds such a request; raises ValueError if there is none."""
     return BlockShape(_class_of(num_prefix, PREFIX_CLASSES), num_rows, _class_of(max_new_tokens, TAIL_CLASSES), beams)
 
 
@@ -46,7 +49,7 @@ class Pool:
 
 
 class RowBooks:
-    """The ledger of rows and cells. `admit` says "not now" with False; what never fits is `check_fits`'s ValueError.
+    """The ledger of rows and cells. `admit` returns False for "not now"; `check_fits` raises ValueError for "never".
 
     Slots are added a few at a time. When cells run short, pools first give back what they do not use. Memory may turn
     out to hold less than `max_cells`: then no more than that is given out until nothing runs.
@@ -69,14 +72,14 @@ class RowBooks:
         return self._room - self.owned_cells
 
     def check_fits(self, shape: BlockShape) -> None:
-        """Raises ValueError when such a block could not run even alone."""
+        """Raise ValueError if such a block could not run even alone."""
         if shape.num_rows > self.max_rows or shape.cells > self.max_cells:
             raise ValueError(
                 f"needs {shape.num_rows} rows and {shape.cells} cells; there are {self.max_rows} and {self.max_cells}"
             )
 
     def admit(self, shape: BlockShape) -> bool:
-        """Gives the next request of this shape slot number `pools[shape].live`, or says that it must wait."""
+        """Give the next request of this shape slot number `pools[shape].live`; False if it must wait."""
         if shape.num_rows > self.free_rows:
             return False
         pool = self.pools.setdefault(shape, Pool())
@@ -87,26 +90,26 @@ class RowBooks:
         return True
 
     def retire(self, shape: BlockShape) -> None:
-        """Takes one slot back; the pool's last slot must move into the hole."""
+        """Free one slot; the pool's last slot must move into the hole."""
         self.pools[shape].live -= 1
         self.live_rows -= shape.num_rows
         if not self.live_rows:
             self._room = self.max_cells
 
     def trim(self) -> bool:
-        """Gives back every spare slot; False if there is none."""
+        """Give back every spare slot; False if there is none."""
         owned_before = self.owned_cells
         for shape, pool in self.pools.items():
             self._resize(shape, pool, pool.live)
         return self.owned_cells < owned_before
 
     def correct(self, shape: BlockShape, slots: int) -> None:
-        """Notes that memory holds no more than `slots` slots of this pool beside what the others own."""
+        """Note that memory holds no more than `slots` slots of this pool beside the slots of the others."""
         self._resize(shape, self.pools[shape], slots)
         self._room = self.owned_cells
 
     def check(self) -> None:
-        """Raises RuntimeError unless free + owned == all, in rows and in cells."""
+        """Raise RuntimeError unless free + owned == all, in rows and in cells."""
         cells = sum(shape.cells * pool.slots for shape, pool in self.pools.items())
         rows = sum(shape.num_rows * pool.live for shape, pool in self.pools.items())
         overdrawn = self.free_cells < 0 or any(pool.live > pool.slots for pool in self.pools.values())
@@ -131,6 +134,12 @@ class RowBooks:
         pool.slots = slots
         self.owned_cells += extra_cells
         return True
+
+
+def make_books(max_rows: int) -> RowBooks:
+    """Books with CELLS_PER_ROW cells for each row, but enough for the largest request of so many rows."""
+    largest = PREFIX_CLASSES[-1] + min(max_rows, MAX_NUM_BEAMS) * TAIL_CLASSES[-1]
+    return RowBooks(max_rows, max(max_rows * CELLS_PER_ROW, largest))
 
 
 def _more_slots(slots: int) -> int:

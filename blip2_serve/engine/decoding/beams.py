@@ -53,12 +53,12 @@ class Beams:
         return self.apply(lambda tensor: tensor[start:stop])
 
     def update(self, other: "Beams") -> None:
-        """Takes over the values of `other`, in place."""
+        """Copy the values of `other`, in place."""
         for mine, new in zip(self.tensors(), other.tensors(), strict=True):
             mine.copy_(new)
 
     def reset(self) -> None:
-        """Before the first step only beam 0 counts: the others hold the same text."""
+        """Begin a search: before its first step only beam 0 counts, as the others hold the same text."""
         self.running_scores.fill_(NEVER)
         self.running_scores[:, 0] = 0.0
         self.scores.fill_(NEVER)
@@ -104,7 +104,7 @@ def _rule(sequence: SequenceState) -> tuple[float, float, float, bool, bool]:
 
 @dataclass(frozen=True, slots=True)
 class EndTokens:
-    """The ids that end a text: as a list, as a tensor and as a mark (vocab,) bool on the vocabulary."""
+    """The ids that end a text: as a set, as a tensor int64 and as marks (vocab,) bool on the vocabulary."""
 
     ids: frozenset[int]
     tensor: torch.Tensor
@@ -119,7 +119,10 @@ class EndTokens:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The best continuations of n requests, best first: (n, kept) each, kept = max(2, 1 + end tokens) * k."""
+    """The best continuations of n requests, best first: (n, kept) each, kept = max(2, 1 + end tokens) * k.
+
+    scores and logprobs are float32, parents and tokens int64, ends bool.
+    """
 
     scores: torch.Tensor
     parents: torch.Tensor
@@ -130,7 +133,10 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class BeamStep:
-    """What a step decided: tokens, parents and their raw log-probabilities (n, k); done (n, 1) bool; the new state."""
+    """The decisions of a step, and the new state.
+
+    tokens, parents (n, k) int64; logprobs (n, k) float32, raw; done (n, 1) bool.
+    """
 
     tokens: torch.Tensor
     parents: torch.Tensor
@@ -142,7 +148,7 @@ class BeamStep:
 def beam_step(
     beams: Beams, logprobs: torch.Tensor, processed: torch.Tensor, ends: EndTokens, rules: BeamRules
 ) -> BeamStep:
-    """Picks the next beams of n requests.
+    """Pick the next beams of n requests.
 
     logprobs and processed (n, k, vocab) float32: log-softmax of the logits, before and after the logits processors.
     """
@@ -175,7 +181,7 @@ def _best_candidates(
 
 
 def _finish(beams: Beams, candidates: Candidates, rules: BeamRules, num_beams: int, vocab_size: int) -> Beams:
-    """Merges the candidates that end now into the best k hypotheses; only the first k candidates may finish."""
+    """Merge the candidates that end now into the best k hypotheses; only the first k candidates may finish."""
     may_finish = candidates.ends.clone()
     may_finish[:, num_beams:] = False
     scores = candidates.scores / rules.divisor + (~may_finish).float() * NEVER

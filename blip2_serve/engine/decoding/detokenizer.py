@@ -3,45 +3,48 @@
 from collections.abc import Callable
 
 REPLACEMENT = "\ufffd"
-# What transformers' `clean_up_tokenization`, which a T5's tokenizer may ask for, pulls together once it is whole.
+# transformers' `clean_up_tokenization`, which a T5's tokenizer may ask for, pulls these together once they are whole.
 PULLED_TOGETHER = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class TextStream:
-    """The text of one row as it grows; `decode` turns a list of ids into text.
+    """The text of one row as it grows, stripped; `decode` turns a list of ids into text, `begins` stands before it.
 
-    Byte-level tokens may end inside a character, which decodes to U+FFFD: such an end is held back until the
-    character is whole or the row ends; so is the beginning of what may be pulled together. With stop strings, `text`
-    is cut before the first one. Only generated text is searched (transformers' StopStringCriteria looks into the
-    prompt's end as well).
+    A piece is held back until what follows decides on it, or the row ends: white space at the end, half a character
+    (byte-level tokens that end inside one decode to U+FFFD), and the beginning of a stop string or of what may be
+    pulled together. The text is cut before the first stop string. Only generated text is searched (transformers'
+    StopStringCriteria looks into the prompt's end as well). All pieces join to `text`.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], stop: tuple[str, ...] = ()) -> None:
-        self.text = ""
+    def __init__(self, decode: Callable[[list[int]], str], stop: tuple[str, ...] = (), begins: str = "") -> None:
         self.stopped = False
         self._decode = decode
         self._stop = stop
+        self._begins = begins
         self._ids: list[int] = []
-        self._num_sent = 0
+        self._generated = ""
+        self._num_shown = 0
+
+    @property
+    def text(self) -> str:
+        """The whole stripped text up to now, with what is still held back."""
+        return (self._begins + self._generated).strip()
 
     def push(self, token_id: int, *, is_end: bool = False, is_last: bool = False) -> str:
-        """Takes one more token (an end token adds no text) and returns the text that is safe to show now."""
+        """Add one more token (an end token adds no text) and return the text that is safe to show now."""
         if not is_end:
             self._ids.append(token_id)
-            self.text = self._decode(self._ids)
-        cut = find_stop(self.text, self._stop)
+            self._generated = self._decode(self._ids)
+        cut = find_stop(self._generated, self._stop)
         if cut is not None:
             self.stopped = True
-            self.text = self.text[:cut]
-        return self._release(len(self.text) if is_last or self.stopped else self._num_safe())
-
-    def _num_safe(self) -> int:
-        text = self.text.rstrip(REPLACEMENT)
-        return len(text) - held_back(text, (*self._stop, *PULLED_TOGETHER))
-
-    def _release(self, end: int) -> str:
-        piece = self.text[self._num_sent : end]
-        self._num_sent = max(self._num_sent, end)
+            self._generated = self._generated[:cut]
+        safe = self._generated
+        if not (is_last or self.stopped):
+            safe = safe.rstrip(REPLACEMENT)
+            safe = safe[: len(safe) - held_back(safe, (*self._stop, *PULLED_TOGETHER))]
+        piece = (self._begins + safe).strip()[self._num_shown :]
+        self._num_shown += len(piece)
         return piece
 
 

@@ -14,8 +14,8 @@ from blip2_serve.engine.sequence import SequenceState
 class LogitsProcessors:
     """Repetition penalty and no-repeat n-grams of one sequence; minimum lengths are `hold_back_ends`.
 
-    Keeps what its rows have said, as `ids` (rows, length) int64: OPT's whole prompt, image tokens and BOS included,
-    or T5's decoder start, then the new tokens.
+    `ids` (rows, length) int64 are all that its rows have seen: OPT's whole prompt, image tokens and BOS included, or
+    T5's decoder start, then the new tokens.
     """
 
     def __init__(self, sequence: SequenceState, device: torch.device) -> None:
@@ -37,13 +37,13 @@ class LogitsProcessors:
         return scores
 
     def continued(self, tokens: torch.Tensor, parents: torch.Tensor | None) -> torch.Tensor:
-        """tokens, parents (rows,): the `ids` when row r says tokens[r] after what parents[r] had said."""
+        """The `ids` after row r has said tokens[r] as a continuation of parents[r]; both (rows,) int64."""
         ids = self.ids if parents is None else self.ids[parents]
         return torch.cat([ids, tokens[:, None]], dim=1)
 
 
 def hold_back_ends(scores: torch.Tensor, sequences: Sequence[SequenceState], end_ids: torch.Tensor) -> torch.Tensor:
-    """No end token before `min_new_tokens`, which comes last of all; scores (n, rows, vocab) float32."""
+    """Ban end tokens before `min_new_tokens`, last of all processors; scores (n, rows, vocab) float32."""
     too_short = [sequence.num_steps < sequence.options.min_new_tokens for sequence in sequences]
     if not any(too_short):
         return scores
@@ -54,13 +54,13 @@ def hold_back_ends(scores: torch.Tensor, sequences: Sequence[SequenceState], end
 
 
 def penalise_repetition(scores: torch.Tensor, ids: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Divides positive and multiplies negative scores of every id that occurs in `ids` (rows, length)."""
+    """Divide positive and multiply negative scores (rows, vocab) of every id that occurs in `ids` (rows, length)."""
     penalised = torch.where(scores < 0, scores * penalty, scores / penalty)
     return torch.where(_mark(scores, ids), penalised, scores)
 
 
 def ban_repeated_ngrams(scores: torch.Tensor, ids: torch.Tensor, size: int) -> torch.Tensor:
-    """Bans every token that would complete an n-gram of `size` tokens which `ids` (rows, length) holds already."""
+    """Ban in scores (rows, vocab) every token that would repeat an n-gram of `size` tokens in `ids` (rows, length)."""
     length = ids.shape[1]
     if length < size:
         return scores
@@ -72,7 +72,7 @@ def ban_repeated_ngrams(scores: torch.Tensor, ids: torch.Tensor, size: int) -> t
 
 
 def _mark(scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Bool like `scores`: True at each row's ids; an id outside the vocabulary marks nothing."""
+    """Bool like `scores` (rows, vocab): True at each row's ids; an id outside the vocabulary marks nothing."""
     num_rows, vocab_size = scores.shape
     marks = torch.zeros((num_rows, vocab_size + 1), dtype=torch.bool, device=scores.device)
     return marks.scatter_(1, ids.clamp(max=vocab_size), True)[:, :vocab_size]

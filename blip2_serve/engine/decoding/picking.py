@@ -1,4 +1,4 @@
-"""Logits to tokens: for every row, which row it continues and what it says next.
+"""Logits to tokens: for every row, the row that it continues and the token that it says next.
 
 Greedy and sampled rows continue themselves, as do rows whose text is given and only scored; beams may continue each
 other (beams.py). Everything of one step is decided in a few tensor operations, and leaves the device in one copy
@@ -17,15 +17,15 @@ from blip2_serve.engine.sequence import SequenceState
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What the rows of a span say next, tokens (n, k), and all that is known after the step.
+    """The next tokens (n, k) int64 of a span's rows, and the state of the span after the step.
 
-    For beams these are their state and seen (n, k, tail cells) bool, what each row sees; for every sequence that has
-    logits processors, what its rows have said.
+    said (k, length) int64 holds the ids of each sequence that has logits processors. For beams there is their state,
+    and seen (n, k, tail cells) bool, the tail cells that each row sees.
 
-    packed (n, width) float64 is what the host wants to know; ids and float32 numbers are exact in it. Its columns
-    are k tokens and k log-probabilities. For beams follow k parents, done, then the finished hypotheses' k scores,
-    codes and end log-probabilities; for other rows, where a sequence of the span asks for likely tokens, k times
-    their ids and k times their log-probabilities, best first, as many as the most that one of them asks for.
+    packed (n, width) float64 goes to the host; ids and float32 numbers are exact in it. Its columns are k tokens and
+    k log-probabilities. For beams follow k parents, done, then the finished hypotheses' k scores, codes and end
+    log-probabilities; for other rows, where a sequence of the span asks for likely tokens, k times their ids and k
+    times their log-probabilities, best first, as many as the most that one of them asks for.
     """
 
     span: Span
@@ -36,7 +36,7 @@ class Picked:
     seen: torch.Tensor | None = None
 
     def commit(self) -> None:
-        """Makes the picks the span's next input. Until now nothing has changed, so a failed step can be run again.
+        """Make the picks the span's next input. Until now nothing has changed, so a failed step can be run again.
 
         Takes no memory, so that it cannot fail half way.
         """
@@ -50,12 +50,13 @@ class Picked:
 
 
 def pick(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
-    """Picks for all rows of `span`; logits (n * rows, vocab) float32."""
+    """Pick the next tokens of all rows of `span`; logits (n * rows, vocab) float32."""
     logits = logits.view(len(span), span.group.shape.num_rows, -1)
     return _pick_beams(span, logits, ends) if span.group.shape.beams else _pick_rows(span, logits, ends)
 
 
 def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
+    """logits (n, k, vocab) float32, of rows that continue themselves."""
     scores = _process(span, logits, ends)
     tokens = scores.argmax(dim=-1)
     sequences = span.sequences
@@ -66,34 +67,30 @@ def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     if given:
         tokens[given] = torch.tensor([sequences[index].given_tokens() for index in given]).to(tokens.device)
     logprobs = logits.log_softmax(dim=-1)
-    packed = _pack(tokens, logprobs.gather(2, tokens[:, :, None]).squeeze(2), *_likely(span, logits, logprobs))
-    return Picked(span, packed, tokens, _said(span, tokens))
-
-
-def _likely(span: Span, logits: torch.Tensor, logprobs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Ids and log-probabilities (n, k * count) each of the likeliest tokens; nothing where nobody asks."""
-    most = max(sequence.request.top_logprobs for sequence in span.sequences)
-    if not most:
-        return ()
-    best = logits.topk(min(most, logits.shape[2])).indices
-    return best.flatten(1), logprobs.gather(2, best).flatten(1)
+    columns = [tokens, logprobs.gather(2, tokens[:, :, None]).squeeze(2)]
+    most_likely = max(sequence.request.top_logprobs for sequence in sequences)
+    if most_likely:
+        best = logits.topk(min(most_likely, logits.shape[2])).indices
+        columns += [best.flatten(1), logprobs.gather(2, best).flatten(1)]
+    return Picked(span, _pack(columns), tokens, _said(span, tokens))
 
 
 def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
+    """logits (n, k, vocab) float32, of rows that may continue each other."""
     assert span.group.beams is not None
     beams = span.group.beams.view(span.start, span.stop)
     logprobs = logits.log_softmax(dim=-1)
     rules = BeamRules.of(span.sequences, logits.device)
     step = beam_step(beams, logprobs, _process(span, logprobs, ends), ends, rules)
     after = step.beams
-    packed = _pack(step.tokens, step.logprobs, step.parents, step.done, after.scores, after.codes, after.end_logprobs)
+    packed = _pack([step.tokens, step.logprobs, step.parents, step.done, after.scores, after.codes, after.end_logprobs])
     seen = span.group.tails_seen(span)
     seen = seen.gather(1, step.parents[:, :, None].expand(seen.shape))
     return Picked(span, packed, step.tokens, _said(span, step.tokens, step.parents), after, seen)
 
 
 def _said(span: Span, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> dict[SequenceState, torch.Tensor]:
-    """What the rows of the sequences with logits processors have said after this step."""
+    """`Picked.said`; tokens and parents (n, k) int64."""
     processors = span.group.processors
     return {
         sequence: processors[sequence].continued(tokens[index], None if parents is None else parents[index])
@@ -102,12 +99,12 @@ def _said(span: Span, tokens: torch.Tensor, parents: torch.Tensor | None = None)
     }
 
 
-def _pack(*columns: torch.Tensor) -> torch.Tensor:
+def _pack(columns: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([column.double() for column in columns], dim=1)
 
 
 def _process(span: Span, scores: torch.Tensor, ends: EndTokens) -> torch.Tensor:
-    """Passes the rows that ask for it through their logits processors; the rest stay as they are."""
+    """Pass scores (n, k, vocab) float32 through each sequence's logits processors, if it has any."""
     processors, sequences = span.group.processors, span.sequences
     if processors:
         raw, scores = scores, scores.clone()
@@ -118,7 +115,7 @@ def _process(span: Span, scores: torch.Tensor, ends: EndTokens) -> torch.Tensor:
 
 
 def _sample(scores: torch.Tensor, sequences: list[SequenceState]) -> torch.Tensor:
-    """scores (n, rows, vocab) float32; returns one drawn token per row, (n, rows) int64.
+    """scores (n, k, vocab) float32; returns one drawn token per row, (n, k) int64.
 
     A row's draw is one uniform number of its own request, looked up in its cumulative distribution: the same seed
     gives the same sample whatever else is in the batch.
@@ -133,7 +130,7 @@ def _sample(scores: torch.Tensor, sequences: list[SequenceState]) -> torch.Tenso
 
 
 def warp(scores: torch.Tensor, rows: list[SequenceState]) -> torch.Tensor:
-    """Temperature, top-k and top-p, each row by its own options; scores (rows, vocab) float32.
+    """Apply temperature, top-k and top-p, each row by its own options; scores (rows, vocab) float32.
 
     As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token. First
     each row's best score becomes 0, which changes no probability: so a tiny temperature sends the others to -inf

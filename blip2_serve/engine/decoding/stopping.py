@@ -1,36 +1,22 @@
-"""When a row ends and why, and what is then answered; beams end by `beams.py`'s own rule. No torch."""
+"""When a row ends and why, and the answer that it leaves; beams end by `beams.py`'s own rule. No torch."""
 
 from collections.abc import Callable, Iterable, Set
 
 from blip2_serve.engine.decoding.detokenizer import TextStream
 from blip2_serve.engine.messages import FinishedRow, LikelyToken, TokenEvent
-from blip2_serve.engine.sequence import SequenceState
-from blip2_serve.options import DecodingOptions, FinishReason
+from blip2_serve.engine.sequence import Rows, SequenceState
+from blip2_serve.options import FinishReason
 
 Decode = Callable[[list[int]], str]
 
 
-def finish_reason(
-    token_id: int, num_new_tokens: int, options: DecodingOptions, end_ids: Set[int]
-) -> FinishReason | None:
-    """Why a row ends with `token_id` as its `num_new_tokens`-th new token; None while it goes on."""
-    if token_id in end_ids:
-        return "stop"
-    return "length" if num_new_tokens >= options.max_new_tokens else None
-
-
-def completion(
-    ids: list[int],
-    logprobs: list[float],
-    reason: FinishReason,
-    *,
-    beam_score: float | None = None,
-    text: str | None = None,
-    likely: Iterable[tuple[LikelyToken, ...]] = (),
-) -> FinishedRow:
-    """A completion with its `score`: the mean log-probability, end token counted."""
-    score = sum(logprobs) / len(logprobs)
-    return FinishedRow(tuple(ids), tuple(logprobs), score, beam_score, reason, text, tuple(likely))
+def rows_of(sequence: SequenceState, end_ids: Set[int], decode: Decode, vocab_size: int) -> Rows:
+    """The rows of a sequence that starts to run; `decode` turns ids into text."""
+    if sequence.request.continuations:
+        return GivenRows(sequence)
+    if sequence.shape.beams:
+        return BeamRows(sequence, end_ids, vocab_size)
+    return IndependentRows(sequence, end_ids, decode)
 
 
 class IndependentRows:
@@ -40,62 +26,53 @@ class IndependentRows:
         request = sequence.request
         self._sequence = sequence
         self._end_ids = end_ids
-        self._completions: list[FinishedRow | None] = [None] * request.num_rows
-        self._likely: list[list[tuple[LikelyToken, ...]]] = [[] for _ in self._completions]
+        self._finished: list[FinishedRow | None] = [None] * request.num_rows
+        self._likely: list[list[tuple[LikelyToken, ...]]] = [[] for _ in self._finished]
         self._texts: list[TextStream] = []
         if request.stream or request.stop:
-            self._texts = [TextStream(decode, request.stop) for _ in self._completions]
+            self._texts = [TextStream(decode, request.stop, request.answer_begins) for _ in self._finished]
 
     @property
     def done(self) -> bool:
-        return None not in self._completions
+        return None not in self._finished
 
-    def completions(self) -> tuple[FinishedRow, ...]:
+    def finished(self) -> tuple[FinishedRow, ...]:
         """The rows that have ended, in the order of the rows."""
-        return tuple(row for row in self._completions if row is not None)
+        return tuple(row for row in self._finished if row is not None)
 
-    def take(self, numbers: list[float]) -> list[TokenEvent]:
-        """Logs one step, laid out as `picking.Picked.packed` says; returns what a streaming caller is told about it."""
-        num_rows, request = len(self._completions), self._sequence.request
+    def advance(self, numbers: list[float]) -> list[TokenEvent]:
+        """Log one step, laid out as `picking.Picked.packed`; return the events of a streaming request."""
+        num_rows, request = len(self._finished), self._sequence.request
         tokens, logprobs = [int(number) for number in numbers[:num_rows]], numbers[num_rows : 2 * num_rows]
         self._sequence.record(tokens, logprobs)
-        likely = _likely(numbers[2 * num_rows :], num_rows, request.top_logprobs)
-        deltas: list[TokenEvent] = []
+        likely: list[tuple[LikelyToken, ...]] = [()] * num_rows
+        if request.top_logprobs:
+            likely = _likely(numbers[2 * num_rows :], num_rows, request.top_logprobs)
+        events: list[TokenEvent] = []
         for row, token in enumerate(tokens):
-            if self._completions[row] is None:
-                self._likely[row].extend(likely[row : row + 1])
-                text = self._take_token(row, token)
+            if self._finished[row] is None:
+                if request.top_logprobs:
+                    self._likely[row].append(likely[row])
+                piece = self._add_token(row, token)
                 if request.stream:
-                    told = likely[row] if likely else ()
-                    deltas.append(TokenEvent(request.request_id, row, token, logprobs[row], text, told))
-        return deltas
+                    events.append(TokenEvent(request.request_id, row, token, logprobs[row], piece, likely[row]))
+        return events
 
-    def _take_token(self, row: int, token: int) -> str:
-        """Ends the row where it is due; returns the piece of text that the token adds."""
-        sequence = self._sequence
-        reason = finish_reason(token, sequence.num_steps, sequence.options, self._end_ids)
+    def _add_token(self, row: int, token: int) -> str:
+        """End the row where it is due; return the piece of text that may be shown now."""
+        sequence, is_end = self._sequence, token in self._end_ids
+        reason: FinishReason | None = "stop" if is_end else None
+        if reason is None and sequence.num_steps >= sequence.options.max_new_tokens:
+            reason = "length"
         piece, text = "", None
         if self._texts:
             stream = self._texts[row]
-            piece = stream.push(token, is_end=token in self._end_ids, is_last=reason is not None)
+            piece = stream.push(token, is_end=is_end, is_last=reason is not None)
             reason, text = "stop" if stream.stopped else reason, stream.text
         if reason is not None:
-            ids, logprobs = sequence.path(row, sequence.num_steps)
-            self._completions[row] = completion(ids, logprobs, reason, text=text, likely=self._likely[row])
+            path = sequence.path(row, sequence.num_steps)
+            self._finished[row] = finished_row(*path, reason, text=text, likely=self._likely[row])
         return piece
-
-
-def _likely(numbers: list[float], num_rows: int, count: int) -> list[tuple[LikelyToken, ...]]:
-    """Each row's `count` likeliest tokens; others of the batch may have asked for more, or for none."""
-    if not count:
-        return []
-    ids, logprobs = (_in_parts(half, len(half) // num_rows) for half in _in_parts(numbers, len(numbers) // 2))
-    return [
-        tuple(LikelyToken(int(token_id), logprob) for token_id, logprob in zip(row_ids, row_logprobs, strict=True))[
-            :count
-        ]
-        for row_ids, row_logprobs in zip(ids, logprobs, strict=True)
-    ]
 
 
 class GivenRows:
@@ -109,13 +86,13 @@ class GivenRows:
     def done(self) -> bool:
         return self._sequence.num_steps >= max(self._lengths)
 
-    def completions(self) -> tuple[FinishedRow, ...]:
+    def finished(self) -> tuple[FinishedRow, ...]:
         """The continuations with their log-probabilities, in the order of the request."""
         paths = (self._sequence.path(row, length) for row, length in enumerate(self._lengths))
-        return tuple(completion(ids, logprobs, "stop") for ids, logprobs in paths)
+        return tuple(finished_row(ids, logprobs, "stop") for ids, logprobs in paths)
 
-    def take(self, numbers: list[float]) -> list[TokenEvent]:
-        """Logs one step, k tokens and k log-probabilities; nothing of it streams."""
+    def advance(self, numbers: list[float]) -> list[TokenEvent]:
+        """Log one step, k tokens and k log-probabilities; nothing of it streams."""
         num_rows = len(self._lengths)
         tokens, logprobs = numbers[:num_rows], numbers[num_rows : 2 * num_rows]
         self._sequence.record([int(token) for token in tokens], logprobs)
@@ -129,32 +106,57 @@ class BeamRows:
         self._sequence = sequence
         self._end_ids = end_ids
         self._vocab_size = vocab_size
-        self._finished: list[list[float]] = []
+        self._hypotheses: list[tuple[float, int, float]] = []  # score, code and end log-probability, best first
         self.done = False
 
-    def take(self, numbers: list[float]) -> list[TokenEvent]:
-        """Logs one step, laid out as `picking.Picked.packed` says; beams tell nothing before they are done."""
+    def advance(self, numbers: list[float]) -> list[TokenEvent]:
+        """Log one step, laid out as `picking.Picked.packed`; beams tell nothing before they are done."""
         num_beams = self._sequence.shape.num_rows
         tokens, logprobs, parents = _in_parts(numbers[: 3 * num_beams], num_beams)
         self._sequence.record([int(token) for token in tokens], logprobs, [int(parent) for parent in parents])
         self.done = bool(numbers[3 * num_beams])
         if self.done:
             scores, codes, end_logprobs = _in_parts(numbers[3 * num_beams + 1 :], num_beams)
-            self._finished = [list(hypothesis) for hypothesis in zip(scores, codes, end_logprobs, strict=True)]
+            self._hypotheses = list(zip(scores, map(int, codes), end_logprobs, strict=True))
         return []
 
-    def completions(self) -> tuple[FinishedRow, ...]:
+    def finished(self) -> tuple[FinishedRow, ...]:
         """The best `num_return_sequences` hypotheses, best first."""
-        best = self._finished[: self._sequence.options.num_return_sequences]
-        return tuple(self._hypothesis(score, int(code), end_logprob) for score, code, end_logprob in best)
+        best = self._hypotheses[: self._sequence.options.num_return_sequences]
+        return tuple(self._finished_row(*hypothesis) for hypothesis in best)
 
-    def _hypothesis(self, score: float, code: int, end_logprob: float) -> FinishedRow:
+    def _finished_row(self, score: float, code: int, end_logprob: float) -> FinishedRow:
         """A hypothesis from its code, (step * beams + parent row) * vocabulary + token."""
         place, token = divmod(code, self._vocab_size)
         step, parent = divmod(place, self._sequence.shape.num_rows)
         ids, logprobs = self._sequence.path(parent, step)
         reason: FinishReason = "stop" if token in self._end_ids else "length"
-        return completion([*ids, token], [*logprobs, end_logprob], reason, beam_score=score)
+        return finished_row([*ids, token], [*logprobs, end_logprob], reason, beam_score=score)
+
+
+def finished_row(
+    ids: list[int],
+    logprobs: list[float],
+    reason: FinishReason,
+    *,
+    beam_score: float | None = None,
+    text: str | None = None,
+    likely: Iterable[tuple[LikelyToken, ...]] = (),
+) -> FinishedRow:
+    """A row with its `score`: the mean log-probability, end token counted."""
+    score = sum(logprobs) / len(logprobs)
+    return FinishedRow(tuple(ids), tuple(logprobs), score, beam_score, reason, text, tuple(likely))
+
+
+def _likely(numbers: list[float], num_rows: int, count: int) -> list[tuple[LikelyToken, ...]]:
+    """Each row's `count` likeliest tokens; other requests of the batch may have asked for more."""
+    ids, logprobs = (_in_parts(half, len(half) // num_rows) for half in _in_parts(numbers, len(numbers) // 2))
+    return [
+        tuple(LikelyToken(int(token_id), logprob) for token_id, logprob in zip(row_ids, row_logprobs, strict=True))[
+            :count
+        ]
+        for row_ids, row_logprobs in zip(ids, logprobs, strict=True)
+    ]
 
 
 def _in_parts(numbers: list[float], length: int) -> list[list[float]]:

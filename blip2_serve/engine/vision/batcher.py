@@ -14,32 +14,36 @@ class VisionBatcher:
         self._waiting: dict[bytes, list[SequenceState]] = {}
 
     def holds(self, key: bytes) -> bool:
-        """Whether this image waits to be encoded, or is being encoded."""
+        """True while this image waits to be encoded or is being encoded."""
         return key in self._waiting
 
     def add(self, sequence: SequenceState) -> None:
-        """Queues a sequence; where it only knows its image's key, the image has to be held."""
+        """Queue a sequence; where it only knows its image's key, the image has to be held."""
         image = sequence.request.image
         if isinstance(image, ImageInput) and image.key not in self._waiting:
             self._queued[image.key] = image
         self._waiting.setdefault(image.key, []).append(sequence)
 
     def remove(self, sequence: SequenceState) -> None:
-        """Forgets a sequence that waits, and its image if nobody else wants it and its encoding has not begun."""
+        """Forget a sequence, and its image if nobody else wants it and its encoding has not begun.
+
+        Sequences of an image that was popped have been forgotten already.
+        """
         key = sequence.request.image.key
-        waiting = self._waiting.get(key, [])
-        if sequence in waiting:
-            waiting.remove(sequence)
-            if not waiting and key in self._queued:
-                del self._queued[key], self._waiting[key]
+        if key not in self._waiting:
+            return
+        waiting = self._waiting[key]
+        waiting.remove(sequence)
+        if not waiting and key in self._queued:
+            del self._queued[key], self._waiting[key]
 
     def next_images(self) -> list[ImageInput]:
-        """The micro-batch to encode now; `take` is to be called for each when that is done."""
+        """Pop the micro-batch to encode now; once it is encoded, `pop_waiting` is due for each image."""
         images = list(self._queued.values())[: self._max_images]
         for image in images:
             del self._queued[image.key]
         return images
 
-    def take(self, image: ImageInput) -> list[SequenceState]:
-        """The sequences that still wait for this image, which is encoded."""
+    def pop_waiting(self, image: ImageInput) -> list[SequenceState]:
+        """Pop the sequences that still wait for this image, which is encoded, or has failed."""
         return self._waiting.pop(image.key)

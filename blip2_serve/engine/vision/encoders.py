@@ -11,6 +11,7 @@ import torch
 from blip2_serve.engine.messages import ImageInput
 
 Encoded = dict[ImageInput, torch.Tensor | Exception]
+"""Image tokens (query tokens, width) of each image, in the compute dtype, or the reason why there are none."""
 Encode = Callable[[list[ImageInput]], Encoded]
 
 
@@ -37,21 +38,23 @@ class Encoders:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something has begun that `finished` has not told yet."""
+        """True while a micro-batch has begun that `finished` has not yielded yet."""
         return self._num_begun > 0
 
     def begin(self, images: list[ImageInput]) -> Encoded:
-        """Encodes these images; returns nothing yet where a thread does it."""
+        """Encode these images; returns an empty dict where a thread does it."""
         if not self._num_threads:
             return self._encode(images)
         self._num_begun += 1
         self._todo.put(images)
         if len(self._threads) < self._num_begun:
-            self._start_thread()
+            thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return {}
 
     def finished(self) -> Iterator[Encoded]:
-        """What has been encoded since; raises what has ended a micro-batch as a whole."""
+        """Yield what threads have encoded since the last call; raises the exception that ended a whole micro-batch."""
         while self._done:
             encoded = self._done.popleft()
             self._num_begun -= 1
@@ -60,7 +63,7 @@ class Encoders:
             yield encoded
 
     def stop(self, timeout_s: float) -> bool:
-        """Waits until the threads have ended, each after what it does; returns whether all have.
+        """Wait until the threads have ended, each after its current micro-batch; False if one has not in time.
 
         A thread that is still in torch when the interpreter ends aborts the process.
         """
@@ -71,15 +74,11 @@ class Encoders:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def _work(self) -> None:
         while (images := self._todo.get()) is not None:
             try:
                 self._done.append(self._encode(images))
             except Exception as error:
                 self._done.append(error)
-            self._on_done()
+            finally:
+                self._on_done()

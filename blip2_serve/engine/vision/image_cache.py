@@ -1,7 +1,6 @@
 """Image tokens that were computed before: in memory, and in a folder if there is one.
 
-What is read back is bit by bit what was stored: rows in the compute dtype, under the SHA-256 of the uploaded bytes
-and the checkpoint.
+Tokens are read back bit by bit as they were stored, in the compute dtype, under the key of their `ImageInput`.
 """
 
 import hashlib
@@ -17,11 +16,13 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+# Part of the on-disk format: image tokens were once called rows, and folders outlive releases.
+_SUFFIX = ".rows"
 _UNFINISHED = ".unfinished"
 
 
 class ImageCache:
-    """The least recently used rows leave first when `max_bytes` is exceeded; 0 bytes hold nothing."""
+    """The least recently used image tokens leave first when `max_bytes` is exceeded; 0 bytes hold nothing."""
 
     def __init__(self, max_bytes: int, folder: "ImageFolder | None" = None) -> None:
         self.num_bytes = 0
@@ -29,33 +30,34 @@ class ImageCache:
         self.misses = 0
         self._max_bytes = max_bytes
         self._folder = folder
-        self._rows: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._image_tokens: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
     def get(self, key: bytes) -> torch.Tensor | None:
-        """(query tokens, width) on the CPU or where it was put from; None if it is not here."""
-        rows = self._rows.get(key)
-        if rows is not None:
-            self._rows.move_to_end(key)
+        """Image tokens (query tokens, width) in the compute dtype, on the CPU or where they were put from, or None."""
+        image_tokens = self._image_tokens.get(key)
+        if image_tokens is not None:
+            self._image_tokens.move_to_end(key)
         elif self._folder is not None:
-            rows = self._folder.read(key)
-            if rows is not None:
-                self._keep(key, rows)
-        self.hits += rows is not None
-        self.misses += rows is None
-        return rows
+            image_tokens = self._folder.read(key)
+            if image_tokens is not None:
+                self._keep(key, image_tokens)
+        self.hits += image_tokens is not None
+        self.misses += image_tokens is None
+        return image_tokens
 
-    def put(self, key: bytes, rows: torch.Tensor) -> None:
-        self._keep(key, rows)
+    def put(self, key: bytes, image_tokens: torch.Tensor) -> None:
+        """Keep image tokens (query tokens, width), in the compute dtype."""
+        self._keep(key, image_tokens)
         if self._folder is not None:
-            self._folder.write(key, rows)
+            self._folder.write(key, image_tokens)
 
-    def _keep(self, key: bytes, rows: torch.Tensor) -> None:
-        if key in self._rows:
+    def _keep(self, key: bytes, image_tokens: torch.Tensor) -> None:
+        if key in self._image_tokens:
             return
-        self._rows[key] = rows
-        self.num_bytes += rows.nbytes
+        self._image_tokens[key] = image_tokens
+        self.num_bytes += image_tokens.nbytes
         while self.num_bytes > self._max_bytes:
-            _, oldest = self._rows.popitem(last=False)
+            _, oldest = self._image_tokens.popitem(last=False)
             self.num_bytes -= oldest.nbytes
 
 
@@ -63,9 +65,8 @@ class ImageFolder:
     """One file per image: a JSON line (dtype, shape, checksum), then the numbers.
 
     A file is written under another name and renamed, and checked when it is read: a torn file, or one of another dtype
-    or shape (query tokens, width) than this model's, is a miss.
-    A disk that does not work makes the cache useless, never the server. Beyond `max_bytes` the files that have not been
-    read or written for the longest time go.
+    or shape (query tokens, width) than this model's, is a miss. A disk that does not work makes the cache useless,
+    never the server. Beyond `max_bytes` the files that have not been read or written for the longest time go.
     """
 
     def __init__(self, path: Path, max_bytes: int, dtype: torch.dtype, shape: tuple[int, int]) -> None:
@@ -77,17 +78,17 @@ class ImageFolder:
         # A write that a crash has cut short. Another server that is writing now only loses that one file.
         for file in path.glob(f"*{_UNFINISHED}"):
             file.unlink(missing_ok=True)
-        self._num_bytes = sum(file.stat().st_size for file in path.glob("*.rows"))
+        self._num_bytes = sum(file.stat().st_size for file in path.glob(f"*{_SUFFIX}"))
 
     def read(self, key: bytes) -> torch.Tensor | None:
-        """The rows that were written; None without a whole file of this model's rows."""
+        """Image tokens (query tokens, width) on the CPU; None without a whole file of this model's shape and dtype."""
         try:
             header, _, body = self._file(key).read_bytes().partition(b"\n")
             about = json.loads(header)
             is_ours = (about["dtype"], about["shape"]) == (str(self._dtype), list(self._shape))
             if not is_ours or about["sha256"] != hashlib.sha256(body).hexdigest():
                 return None
-            with suppress(OSError):  # in a folder of somebody else's it may not be allowed
+            with suppress(OSError):  # not allowed in a folder that another user owns
                 os.utime(self._file(key))
             return torch.frombuffer(bytearray(body), dtype=self._dtype).view(self._shape)
         except FileNotFoundError:
@@ -96,16 +97,17 @@ class ImageFolder:
             logger.warning("image cache: %s cannot be read: %s", self._file(key).name, error)
             return None
 
-    def write(self, key: bytes, rows: torch.Tensor) -> None:
+    def write(self, key: bytes, image_tokens: torch.Tensor) -> None:
+        """Store image tokens (query tokens, width); only logs a failure."""
         try:
-            self._num_bytes += self._write_whole(self._file(key), _content(rows))
+            self._num_bytes += self._write_whole(self._file(key), _content(image_tokens))
             if self._num_bytes > self._max_bytes:
                 self._shrink()
         except (OSError, RuntimeError, MemoryError) as error:
             logger.warning("image cache: %s cannot be written: %s", self._file(key).name, error)
 
     def _write_whole(self, file: Path, content: bytes) -> int:
-        """Writes a file under another name and renames it; returns by how many bytes the folder has grown."""
+        """Write a file under another name and rename it; returns by how many bytes the folder has grown."""
         old_size = file.stat().st_size if file.exists() else 0
         with tempfile.NamedTemporaryFile(dir=self._path, suffix=_UNFINISHED, delete=False) as unfinished:
             try:
@@ -118,8 +120,8 @@ class ImageFolder:
         return len(content) - old_size
 
     def _shrink(self) -> None:
-        """Drops the least recently used files until a tenth of the room is free: not to do it for every image."""
-        files = sorted(self._path.glob("*.rows"), key=lambda file: file.stat().st_mtime)
+        """Drop the least recently used files until a tenth of the room is free, so that the next images find room."""
+        files = sorted(self._path.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
         self._num_bytes = sum(file.stat().st_size for file in files)
         for file in files:
             if self._num_bytes <= self._max_bytes * 0.9:
@@ -128,11 +130,12 @@ class ImageFolder:
             file.unlink(missing_ok=True)
 
     def _file(self, key: bytes) -> Path:
-        return self._path / f"{key.hex()}.rows"
+        return self._path / f"{key.hex()}{_SUFFIX}"
 
 
-def _content(rows: torch.Tensor) -> bytes:
-    """What a file of these rows holds."""
-    body = rows.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-    about = {"dtype": str(rows.dtype), "shape": list(rows.shape), "sha256": hashlib.sha256(body).hexdigest()}
+def _content(image_tokens: torch.Tensor) -> bytes:
+    """The content of the file of image tokens (query tokens, width)."""
+    body = image_tokens.contiguous().cpu().view(torch.uint8).numpy().tobytes()
+    dtype, shape = str(image_tokens.dtype), list(image_tokens.shape)
+    about = {"dtype": dtype, "shape": shape, "sha256": hashlib.sha256(body).hexdigest()}
     return json.dumps(about).encode() + b"\n" + body

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from blip2_serve.engine.cache.kv_cache import CELLS_PER_ROW, MAX_ROWS, CacheGeometry, KVCache, rows_that_fit
+from blip2_serve.engine.cache.kv_cache import MAX_ROWS, CacheGeometry, KVCache, rows_that_fit
+from blip2_serve.engine.cache.rows import CELLS_PER_ROW
 
 TINY = CacheGeometry(2, 2, 3, torch.float32, torch.device("cpu"))
 

@@ -34,7 +34,7 @@ class HeldEncoder:
         self.num_images = 0
         self.began = threading.Event()
 
-    def __call__(self, images: list[bytes], instructions: object) -> torch.Tensor:
+    def __call__(self, images: list[bytes], instructions: Any) -> torch.Tensor:
         self.began.set()
         assert self._may_go.acquire(timeout=PATIENCE_S)
         self.num_images += len(images)
@@ -61,8 +61,8 @@ def test_answers_are_those_of_images_encoded_by_the_loop_itself(model: Any) -> N
     driver = Driver(make_engine(model, encoder_threads=2, max_images_per_step=2))
     driver.send(*[case.request(request_id) for request_id, case in enumerate(cases)])
     step_until(driver, has_ended(driver, *range(12)))
-    alone = [answer(model, case.request(0)).completions[0].ids for case in cases]
-    assert [driver.finished(request_id).completions[0].ids for request_id in range(12)] == alone
+    alone = [answer(model, case.request(0)).rows[0].ids for case in cases]
+    assert [driver.finished(request_id).rows[0].ids for request_id in range(12)] == alone
 
 
 def test_running_rows_decode_on_while_an_image_is_encoded(model: Any) -> None:
@@ -76,9 +76,7 @@ def test_running_rows_decode_on_while_an_image_is_encoded(model: Any) -> None:
     assert not driver.events[1]
     encoder.let_go()
     step_until(driver, has_ended(driver, 1))
-    assert (
-        driver.finished(1).completions[0].ids == answer(model, Case(1, (2, 5), OPTIONS).request(1)).completions[0].ids
-    )
+    assert driver.finished(1).rows[0].ids == answer(model, Case(1, (2, 5), OPTIONS).request(1)).rows[0].ids
 
 
 def test_an_image_asked_for_while_it_is_encoded_is_not_encoded_again(model: Any) -> None:
@@ -125,7 +123,7 @@ def test_the_image_of_a_caller_who_left_while_it_was_encoded_is_kept_for_the_nex
 def test_an_image_that_cannot_be_encoded_fails_alone(model: Any) -> None:
     black = bytes(len(Case(1, (2, 5), OPTIONS).request(0).image.pixels))
 
-    def encode(images: list[bytes], instructions: object) -> torch.Tensor:
+    def encode(images: list[bytes], instructions: Any) -> torch.Tensor:
         if black in images:
             raise ValueError("black")
         return encoder_of(model)(images)

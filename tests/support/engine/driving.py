@@ -41,8 +41,8 @@ def transformers_encoder(model: Any) -> EncodeImages:
         seen = model.vision_model(encoder_of(model).normalise(images).to(model.dtype)).last_hidden_state
         queries = model.query_tokens.expand(len(seen), -1, -1)
         answers = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
-        rows: torch.Tensor = model.language_projection(answers)
-        return rows
+        image_tokens: torch.Tensor = model.language_projection(answers)
+        return image_tokens
 
     return encode
 

@@ -136,10 +136,16 @@ class Case:
     def request(self, request_id: int, *, model: Any = None, **more: Any) -> Request:
         """The request; where the Q-Former of `model` reads the prompt, it is shown the same ids."""
         picture = image(self.image_seed)
-        if model is not None and family_of(model).reads_instruction:
-            key = picture.key + bytes(self.prompt_ids)
-            picture = replace(picture, key=key, instruction_ids=self.prompt_ids)
+        if model is not None:
+            picture = instructed(model, picture, self.prompt_ids)
         return Request(request_id, picture, self.prompt_ids, self.options, **more)
+
+
+def instructed(model: Any, picture: ImageInput, prompt_ids: tuple[int, ...]) -> ImageInput:
+    """The picture with the prompt's ids, where the model's Q-Former reads them."""
+    if not family_of(model).reads_instruction:
+        return picture
+    return replace(picture, key=picture.key + bytes(prompt_ids), instruction_ids=prompt_ids)
 
 
 def image(seed: int) -> ImageInput:
@@ -215,5 +221,5 @@ def _logprobs(
     )
 
 
-def ids_of(completions: tuple[FinishedRow, ...]) -> list[tuple[int, ...]]:
-    return [completion.ids for completion in completions]
+def ids_of(rows: tuple[FinishedRow, ...]) -> list[tuple[int, ...]]:
+    return [row.ids for row in rows]
