@@ -29,7 +29,7 @@ class Checkpoint:
 def checkpoint(name: str) -> Checkpoint:
     """`demo`, or `base`, which is written first where it is not there yet."""
     if name == "demo":
-        return Checkpoint("demo", "demo", ROOT / "checkpoints" / "demo", "float32", 1, 32, 5)
+        return Checkpoint("demo", "demo", ROOT / "blip2_serve" / "checkpoints" / "demo", "float32", 1, 32, 5)
     if not (BASE / "processor_config.json").exists():  # what is written last
         save_base(BASE)
     dtype = "bfloat16" if cpu_has_fast_bfloat16() else "float32"

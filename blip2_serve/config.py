@@ -6,6 +6,7 @@ HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are read by huggingface_hub itself and mean
 import os
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,8 @@ from blip2_serve.options import MAX_NUM_BEAMS
 PREFIX = "BLIP2_"
 MAX_DEADLINE_S = 3600
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
+# A folder on disk, never a zip file: transformers and safetensors map the weights from their path.
+_PACKAGE = Path(str(files("blip2_serve")))
 
 # Kubernetes sets these for every Service called "blip2" or "blip2-something" in the pod's namespace.
 _SERVICE_LINK = re.compile(
@@ -81,14 +84,22 @@ class Settings(BaseModel):
 
     @property
     def demo_folder(self) -> Path:
-        """Where the checkpoints that ship with the project lie, in a clone and in a Bento alike."""
-        return Path(__file__).resolve().parent.parent / "checkpoints"
+        """The bundled checkpoints: package data, in a clone, a Bento and an installed wheel alike."""
+        return _PACKAGE / "checkpoints"
 
     @property
     def examples(self) -> tuple[Path, ...]:
-        """The pictures that the web page offers, as far as they are there, in a clone and in a Bento alike."""
-        root = Path(__file__).resolve().parent.parent
-        return *root.glob("demo.jpeg"), *sorted(root.glob("examples/*.jpeg"))
+        """The pictures the web page offers: the package's own, after demo.jpeg where a clone or a Bento has it."""
+        return *_PACKAGE.parent.glob("demo.jpeg"), *sorted(_PACKAGE.glob("ui/examples/*.jpeg"))
+
+
+def variables_with(**settings: str | None) -> dict[str, str]:
+    """The environment for a child process: ours, with `BLIP2_*` from `settings`; None leaves a variable as it is.
+
+    BentoML's usage reports are off unless the environment turns them on.
+    """
+    given = {f"{PREFIX}{name.upper()}": value for name, value in settings.items() if value is not None}
+    return {"BENTOML_DO_NOT_TRACK": "True", **os.environ, **given}
 
 
 def keep_gradio_files_in(folder: Path) -> None:

@@ -25,7 +25,7 @@ def test_every_setting_in_them_is_one_of_ours() -> None:
 
 def test_the_names_of_the_service_agree() -> None:
     name = "blip2"
-    assert f'name="{name}"' in (ROOT / "service.py").read_text()
+    assert f'name="{name}"' in (ROOT / "blip2_serve/service.py").read_text()
     assert list(CLOUD["services"]) == [name]
     assert CLOUD["bento"].partition(":")[0] == CONTAINER["image"].partition(":")[0] == name
 

@@ -10,7 +10,7 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerFast
 
 from training.model import processor
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+CHECKPOINTS = Path(__file__).parent.parent / "blip2_serve" / "checkpoints"
 
 
 def save(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -105,7 +105,7 @@ def _report(name: str, candidate: Candidate, picture: Callable[[int], Picture], 
 def main() -> None:
     """Print the held-out table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="demo", help="a folder, or a name in checkpoints/")
+    parser.add_argument("--model", default="demo", help="a folder, or demo or demo-t5")
     parser.add_argument("--pictures", type=int, default=1_000)
     parser.add_argument("--variant-pictures", type=int, default=200, help="of each other kind; 0 for none")
     parser.add_argument("--greedy", action="store_true")

@@ -1,6 +1,6 @@
 """Pictures to be judged by: no training seed drew them, and some are drawn by another hand altogether.
 
-`python -m training.held_out` writes those that the project shows, `demo.jpeg` and the web page's `examples/`.
+`python -m training.held_out` writes those that the project shows, `demo.jpeg` and the web page's `ui/examples/`.
 """
 
 from __future__ import annotations
@@ -117,6 +117,6 @@ VARIANTS: dict[str, Callable[[int], Picture]] = {
 if __name__ == "__main__":
     for file, scene in {
         DEMO_FILE: DEMO_SCENE,
-        **{ROOT / "examples" / name: EXAMPLES[name] for name in EXAMPLES},
+        **{ROOT / "blip2_serve" / "ui" / "examples" / name: EXAMPLES[name] for name in EXAMPLES},
     }.items():
         file.write_bytes(jpeg_bytes(draw(scene, Style(supersample=4)), quality=92))

@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=RECIPES, default="demo")
     parser.add_argument("--work", type=Path, default=Path("work"), help="folder for the pool and the state")
-    parser.add_argument("--output", type=Path, help="default: checkpoints/<model>")
+    parser.add_argument("--output", type=Path, help="default: blip2_serve/checkpoints/<model>")
     parser.add_argument("--steps", type=int, help="in all, those already made included")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

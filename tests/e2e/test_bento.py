@@ -19,7 +19,7 @@ SECRET = "a-token-that-nobody-may-see"
 def bento(tmp_path_factory: pytest.TempPathFactory) -> Bento:
     """A Bento of a tree in which a careless person left secrets, built where the settings are no good."""
     tree = export_tracked_files(tmp_path_factory.mktemp("tree"))
-    for careless in (".env", "blip2_serve/.env.local", "checkpoints/demo/.env", ".git/config"):
+    for careless in (".env", "blip2_serve/.env.local", "blip2_serve/checkpoints/demo/.env", ".git/config"):
         (tree / careless).parent.mkdir(parents=True, exist_ok=True)
         (tree / careless).write_text(f"TOKEN={SECRET}\n")
     return build_bento(tree, tmp_path_factory.mktemp("store"), BLIP2_MODEL="no/such/model", BLIP2_THREADS="many")
@@ -33,19 +33,18 @@ def packed(bento: Bento) -> set[str]:
 
 def test_it_holds_the_service_the_package_and_the_demo_checkpoints(bento: Bento) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blip2_serve").rglob("*.py")}
-    weights = {f"checkpoints/{name}/model.safetensors" for name in BUNDLED}
+    weights = {f"blip2_serve/checkpoints/{name}/model.safetensors" for name in BUNDLED}
     assert {"service.py", "LICENSE", *weights, *modules} <= packed(bento)
 
 
 def test_it_holds_the_pictures_of_the_web_page(bento: Bento) -> None:
-    examples = {str(path.relative_to(ROOT)) for path in (ROOT / "examples").iterdir()}
+    examples = {str(path.relative_to(ROOT)) for path in (ROOT / "blip2_serve/ui/examples").iterdir()}
     assert {"demo.jpeg", *examples} <= packed(bento)
 
 
 def test_it_holds_nothing_else(bento: Bento) -> None:
     files = ("service.py", "LICENSE", "requirements.txt", "requirements-ui.txt", "bentofile.yaml", "demo.jpeg")
-    folders = ("blip2_serve/", "checkpoints/demo", "examples/")
-    assert [name for name in packed(bento) if not name.startswith((*files, *folders))] == []
+    assert [name for name in packed(bento) if not name.startswith((*files, "blip2_serve/"))] == []
 
 
 def test_no_secret_gets_into_it(bento: Bento) -> None:

@@ -10,7 +10,7 @@ from blip2_serve.model.vocabulary import TokenText, Vocabulary
 
 
 def test_the_bytes_of_byte_level_tokens_join_to_the_text() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints/demo")
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "blip2_serve/checkpoints/demo")
     vocabulary = Vocabulary(tokenizer)
     text = " a yellow star, naïve 🦊\n"
     tokens = [vocabulary[token_id] for token_id in tokenizer(text, add_special_tokens=False)["input_ids"]]
@@ -35,7 +35,7 @@ def test_tokens_of_a_sentencepiece_keep_their_space(token_id: int, text: str) ->
 
 @pytest.mark.parametrize("name", ["demo", "demo-t5"])
 def test_added_tokens_are_spelled_as_they_were_added(name: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints" / name)
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "blip2_serve/checkpoints" / name)
     tokenizer.add_tokens(["<a new word>", "ä ö"])
     vocabulary = Vocabulary(tokenizer)
     for token in ("<a new word>", "ä ö"):

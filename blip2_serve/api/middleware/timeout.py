@@ -1,6 +1,6 @@
 """The traffic timeout, with a timer that ends with its request.
 
-BentoML 1.4.39's TimeoutMiddleware never cancels its timers: each keeps its request's context, 6 KB, in the event loop
+BentoML 1.4.40's TimeoutMiddleware never cancels its timers: each keeps its request's context, 6 KB, in the event loop
 until the timeout has passed. At 100 requests a second and an hour's timeout that is 2 GB.
 """
 

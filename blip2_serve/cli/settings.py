@@ -1,0 +1,24 @@
+"""The settings that several subcommands take as options, each the `BLIP2_*` variable of the same name."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from blip2_serve.config import Settings
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_OPTIONS = ("device", "dtype", "quantize")
+
+
+def placement_options(command: CommandT) -> CommandT:
+    """Add --device, --dtype and --quantize; `Settings` checks what they are given."""
+    for name in reversed(_OPTIONS):
+        command = click.option(f"--{name}", help=_help(name))(command)
+    return command
+
+
+def _help(name: str) -> str:
+    field = Settings.model_fields[name]
+    return f"{field.description}  [default: BLIP2_{name.upper()}, or {field.default}]"

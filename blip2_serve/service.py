@@ -1,0 +1,189 @@
+"""The BentoML service: settings in, endpoints and probes out. Everything else is in `blip2_serve/`."""
+
+import logging
+from functools import partial
+from typing import cast
+
+import bentoml
+from bentoml._internal.server.http import instruments, traffic
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from blip2_serve.api.disconnect import while_connected
+from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.middleware.access_log import AccessLog
+from blip2_serve.api.middleware.body_limit import BodyLimit
+from blip2_serve.api.middleware.described_api import DescribedApi
+from blip2_serve.api.middleware.docs_page import DocsPage
+from blip2_serve.api.middleware.metered_routes import KnownPaths
+from blip2_serve.api.middleware.timeout import Timeout
+from blip2_serve.api.native.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
+from blip2_serve.api.native.batch_fields import BatchFields
+from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields
+from blip2_serve.api.native.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
+from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
+from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
+from blip2_serve.api.openai.app import openai_app
+from blip2_serve.config import MAX_DEADLINE_S, Settings
+from blip2_serve.errors import StartupError
+from blip2_serve.model.device import use_available_threads
+from blip2_serve.model.load import check_start, load_model
+from blip2_serve.model.locate import locate_checkpoint
+from blip2_serve.tasks.verbs import Answer, Tasks
+from blip2_serve.ui.web_page import WebPage
+
+
+def _running_tasks() -> Tasks:
+    return cast(Tasks, bentoml.get_current_service()._tasks)
+
+
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    await bentoml.get_current_service()._page(scope, receive, send)
+
+
+@bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
+@bentoml.service(
+    name="blip2",
+    resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
+    traffic={"timeout": MAX_DEADLINE_S + 60},
+    logging={"access": {"enabled": False}},  # see api/access_log.py
+    # Spans that nobody collects took a third of a request's time on the event loop; docs/deploy.md says how to trace.
+    tracing={"excluded_urls": ".*"},
+)
+class Blip2:
+    """Captions, answers and conversations about pictures, by BLIP-2."""
+
+    def __init__(self) -> None:
+        self._settings = settings = Settings.from_env()
+        logging.getLogger("blip2_serve").setLevel(logging.INFO)
+        loaded = load_model(settings, locate_checkpoint(settings))
+        use_available_threads(settings, loaded.model.num_parameters())
+        self._tasks = Tasks(loaded, settings)
+        self._page = WebPage()
+
+    @bentoml.on_startup
+    async def warm_up(self) -> None:
+        """Answer once, and open the web page, before /readyz turns true."""
+        await self._tasks.warm_up()
+        await self._page.open(self._tasks, self._settings)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """End the whole process with one line where the settings or the weights are no good."""
+        try:
+            check_start(Settings.from_env())
+        except StartupError as error:
+            raise SystemExit(f"blip2-serve cannot start: {error.message}") from None
+
+    @bentoml.on_shutdown
+    async def close(self) -> None:
+        """Close the web page and end the engine's loop."""
+        await self._page.close()
+        self._tasks.close()
+
+    def __is_alive__(self) -> bool:
+        return self._tasks.is_alive
+
+    def __is_ready__(self) -> bool:
+        return self._tasks.is_alive
+
+    @bentoml.api(input_spec=CaptionInput)
+    @answer_errors
+    async def generate(self, fields: CaptionFields, request: Request) -> str:
+        """Caption a picture; with `txt`, give the caption that begins with it."""
+        answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
+        return self._reply(await while_connected(request, answer))
+
+    @bentoml.api(input_spec=AnswerInput)
+    @answer_errors
+    async def vqa(self, fields: AnswerFields, request: Request) -> str:
+        """Answer a question about a picture."""
+        answer = self._tasks.answer(fields.image, fields.txt, fields.options(self._tasks.family))
+        return self._reply(await while_connected(request, answer))
+
+    @bentoml.api(input_spec=ChatInput)
+    @answer_errors
+    async def chat(self, fields: ChatFields, request: Request) -> str:
+        """Answer a question about a picture after earlier questions and answers."""
+        answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
+        return self._reply(await while_connected(request, answer))
+
+    @bentoml.api(input_spec=CaptionsInput)
+    @answer_errors
+    async def captions(self, fields: CaptionsFields, request: Request) -> CaptionsAnswer:
+        """Caption a picture several times, and say what each caption is worth."""
+        options = fields.options(self._tasks.family)
+        making = self._tasks.captions(fields.image, fields.txt, fields.num_captions, options)
+        made = await while_connected(request, making)
+        return json_reply(CaptionsAnswer(captions=made.captions), self._headers(made.image_id))
+
+    @bentoml.api(input_spec=ChooseInput)
+    @answer_errors
+    async def choose(self, fields: ChooseFields, request: Request) -> ChooseAnswer:
+        """Choose among given answers to a question about a picture."""
+        ranking = self._tasks.choose(fields.image, fields.txt, fields.choices, fields.normalize)
+        ranked = await while_connected(request, ranking)
+        return json_reply(ChooseAnswer(choices=ranked.choices), self._headers(ranked.image_id))
+
+    @bentoml.api(input_spec=BatchInput)
+    @answer_errors
+    async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
+        """Caption many pictures, or ask about each of them."""
+        options = fields.options(self._tasks.family)
+        results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
+        return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
+
+    def _headers(self, image_id: str | None = None) -> dict[str, str]:
+        """What every answer tells beside itself; `image_id` where it is about one picture."""
+        about = {} if image_id is None else {"X-Image-Id": image_id}
+        return {**about, "X-Model": self._tasks.model_name}
+
+    def _reply(self, answer: Answer) -> str:
+        """Plain text, with what else there is to say in headers.
+
+        The endpoints declare `str`, which is what the OpenAPI page and BentoML's client go by; BentoML passes a
+        Response on as it is, and skips building a schema for every answer.
+        """
+        headers = {
+            **self._headers(answer.image_id),
+            "X-New-Tokens": str(answer.new_tokens),
+            "X-Finish-Reason": answer.finish_reason,
+            "Server-Timing": ", ".join(
+                f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in answer.timings_s.items()
+            ),
+        }
+        if answer.dropped_turns is not None:
+            headers["X-Dropped-Turns"] = str(answer.dropped_turns)
+        return cast(str, PlainTextResponse(answer.text, headers=headers))
+
+
+# BentoML looks these classes up when it makes its app; the modules of ours say what is wrong with its own.
+traffic.TimeoutMiddleware = Timeout
+instruments.RunnerTrafficMetricsMiddleware = partial(
+    KnownPaths,
+    metered=instruments.RunnerTrafficMetricsMiddleware,
+    paths=frozenset(
+        [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
+        + [f"/v1{path}" for path in OPENAI_PATHS]
+        + ["/ui/"]
+    ),
+)
+
+
+def _max_request_bytes() -> int:
+    return Settings.from_env().max_request_bytes
+
+
+def _max_batch_bytes() -> int:
+    return Settings.from_env().max_batch_bytes
+
+
+# The first is the outermost.
+Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(DocsPage)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]

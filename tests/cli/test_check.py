@@ -1,0 +1,47 @@
+"""`blip2-serve check` says what a start would take, or in one line why there is none."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from blip2_serve.cli.main import main
+from blip2_serve.model import device
+
+
+def check(*arguments: str, **variables: str) -> Result:
+    return CliRunner().invoke(main, ["check", *arguments], env=variables)
+
+
+def test_it_says_device_dtype_and_memory() -> None:
+    result = check("demo", "--device", "cpu")
+    assert result.exit_code == 0
+    first, *about = result.stdout.splitlines()
+    assert first == "demo can be served here."
+    assert about[0] == "  cpu: set by BLIP2_DEVICE"
+    assert about[1].startswith("  float32: ")
+    assert about[2] == "  weights: 12.8 MB"
+    assert about[3].startswith("  free memory: ")
+
+
+def test_half_precision_takes_half_the_memory() -> None:
+    assert "\n  weights: 6.4 MB\n" in check("demo", "--dtype", "bfloat16", "--device", "cpu").stdout
+
+
+def test_the_model_comes_from_the_environment_and_the_argument_wins() -> None:
+    assert "demo-t5 can be served" in check(BLIP2_MODEL="demo-t5").stdout
+    assert "demo can be served" in check("demo", BLIP2_MODEL="demo-t5").stdout
+
+
+def test_it_refuses_what_the_server_refuses(tmp_path: Path) -> None:
+    result = check(str(tmp_path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "config.json is missing" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_weights_beyond_the_free_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "free_memory_bytes", lambda _: 10_000_000)
+    result = check("demo", "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "its weights take 12.8 MB and 10.0 MB are free" in result.stderr
