@@ -114,7 +114,7 @@ INSTRUCTBLIP_FLAN_T5 = replace(
     model_type="instructblip",
     architecture="InstructBlipForConditionalGeneration",
     reads_instruction=True,
-    caption_prompt="A short image description.",
+    caption_prompt="A short image description:",
     caption_defaults={"max_new_tokens": 256, "repetition_penalty": 1.5},
     vqa_defaults={"max_new_tokens": 10, "length_penalty": -1.0, "repetition_penalty": 1.5},
 )

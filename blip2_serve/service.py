@@ -30,7 +30,8 @@ from blip2_serve.errors import StartupError
 from blip2_serve.model.device import use_available_threads
 from blip2_serve.model.load import check_start, load_model
 from blip2_serve.model.locate import locate_checkpoint
-from blip2_serve.tasks.verbs import Answer, Tasks
+from blip2_serve.tasks.completion import Answer
+from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.web_page import WebPage
 
 
@@ -101,7 +102,7 @@ class Blip2:
     @answer_errors
     async def vqa(self, fields: AnswerFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self._tasks.answer(fields.image, fields.txt, fields.options(self._tasks.family))
+        answer = self._tasks.ask(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=ChatInput)
@@ -116,7 +117,7 @@ class Blip2:
     async def captions(self, fields: CaptionsFields, request: Request) -> CaptionsAnswer:
         """Caption a picture several times, and say what each caption is worth."""
         options = fields.options(self._tasks.family)
-        making = self._tasks.captions(fields.image, fields.txt, fields.num_captions, options)
+        making = self._tasks.caption_several(fields.image, fields.txt, fields.num_captions, options)
         made = await while_connected(request, making)
         return json_reply(CaptionsAnswer(captions=made.captions), self._headers(made.image_id))
 

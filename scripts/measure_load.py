@@ -30,7 +30,8 @@ from blip2_serve.config import Settings
 from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.verbs import Answer, Tasks
+from blip2_serve.tasks.completion import Answer
+from blip2_serve.tasks.verbs import Tasks
 from tests.support.tiny import byte_tokenizer
 
 MOST = 1.3  # times the checkpoint's size

@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from bentos import export_tracked_files
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from serving import ROOT
+from support.bentos import export_tracked_files
+from support.serving import ROOT
 
 from blip2_serve import __version__
 from blip2_serve.model.checkpoints import BUNDLED

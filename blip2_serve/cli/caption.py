@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,22 +16,16 @@ from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 if TYPE_CHECKING:
     from blip2_serve.tasks.verbs import Tasks
 
-_DEFAULTS = DecodingOptions()
-
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", help="demo, demo-t5, a hub id or a folder  [default: BLIP2_MODEL]")
 @click.option("--prefix", help="How the captions begin.")
-@click.option(
-    "--num-beams", type=click.IntRange(1, MAX_NUM_BEAMS), default=_DEFAULTS.num_beams, show_default=True, help="Beams."
-)
+@click.option("--num-beams", type=click.IntRange(1, MAX_NUM_BEAMS), help="Beams.  [default: 5]")
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1, MAX_NEW_TOKENS),
-    default=_DEFAULTS.max_new_tokens,
-    show_default=True,
-    help="Most tokens of a caption.",
+    help="Most tokens of a caption.  [default: 30, or what the model's family says]",
 )
 @placement_options
 @click.pass_context
@@ -41,8 +35,8 @@ def caption(
     pictures: tuple[Path, ...],
     model: str | None,
     prefix: str | None,
-    num_beams: int,
-    max_new_tokens: int,
+    num_beams: int | None,
+    max_new_tokens: int | None,
     **placement: str | None,
 ) -> None:
     """Caption PICTURES without a server.
@@ -51,8 +45,9 @@ def caption(
     captioned is a line on stderr, and the exit code is 1.
     """
     settings = Settings.from_env(variables_with(model=model, **placement))
-    options = DecodingOptions(num_beams=num_beams, max_new_tokens=max_new_tokens)
-    results = asyncio.run(_caption_all(pictures, prefix, options, settings))
+    given = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    results = asyncio.run(_caption_all(pictures, prefix, chosen, settings))
     for path, result in zip(pictures, results, strict=True):
         if isinstance(result, Blip2Error):
             click.echo(f"{path}: {result.message}", err=True)
@@ -62,12 +57,13 @@ def caption(
 
 
 async def _caption_all(
-    pictures: Sequence[Path], prefix: str | None, options: DecodingOptions, settings: Settings
+    pictures: Sequence[Path], prefix: str | None, chosen: Mapping[str, int], settings: Settings
 ) -> list[str | Blip2Error]:
     """The caption of each picture in order, or its error, with a progress bar where stderr is a terminal."""
     from blip2_serve.tasks.batch import places
 
     tasks, gate = _load(settings), places(settings.max_queue)
+    options = DecodingOptions(**{**tasks.family.caption_defaults, **chosen})
     is_hidden = len(pictures) == 1 or not sys.stderr.isatty()
     try:
         with click.progressbar(length=len(pictures), file=sys.stderr, hidden=is_hidden) as bar:

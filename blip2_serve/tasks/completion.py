@@ -1,14 +1,33 @@
-"""Answers for callers who want more than one text: several completions, token by token, as they grow. Plain values."""
+"""Answers as plain values: one text, or several completions token by token."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blip2_serve.options import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """One text.
+
+    Attributes:
+        text: stripped; never repeats a question.
+        image_id: SHA-256 of the picture's bytes in hex, by which it can be asked about again.
+        new_tokens: tokens that the model wrote, the end token counted.
+        dropped_turns: earlier turns of a chat that did not fit into the context; None where there can be none.
+        timings_s: seconds by stage, for people who look for where the time goes.
+    """
+
+    text: str
+    image_id: str
+    new_tokens: int
+    finish_reason: FinishReason
+    dropped_turns: int | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """What a caller wants to have beside the text, and where it ends; `top_logprobs` are told with each token."""
+    """Texts that end an answer, and the number of likely tokens to tell beside each of its tokens."""
 
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
@@ -61,16 +80,3 @@ class CompletedRequest:
     new_tokens: int
     image_id: str
     dropped_turns: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionStream:
-    """Completions as they grow: what is known at the start, a `CompletionPiece` for every token, then the whole.
-
-    The texts of a row's pieces join to the text of its completion. Who stops listening closes `pieces`, which takes
-    the request out of the engine.
-    """
-
-    image_id: str
-    dropped_turns: int | None
-    pieces: AsyncGenerator[CompletionPiece | CompletedRequest, None]

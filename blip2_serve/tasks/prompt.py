@@ -15,7 +15,7 @@ TaskName = Literal["caption", "prefix", "vqa", "chat"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PromptSpec:
     """What to ask of a picture.
 
     A caption has no text; a prefix is how the caption begins; vqa is one question in the family's own template; chat
@@ -53,7 +53,7 @@ class PromptEncoder:
         self._family = loaded.family
         self._end_ids = end_ids_of(loaded.model.language_model)
 
-    def prompt(self, ask: Ask, options: DecodingOptions) -> Prompt:
+    def prompt(self, ask: PromptSpec, options: DecodingOptions) -> Prompt:
         """The prompt of a caption, an answer or a chat.
 
         Raises:

@@ -1,10 +1,11 @@
 """The engine's answers, which are ids and numbers, as text and tokens."""
 
-from blip2_serve.engine.messages import FinishedRow, LikelyToken, TokenEvent
+from blip2_serve.engine.messages import Finished, FinishedRow, LikelyToken, TokenEvent
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import end_ids_of
 from blip2_serve.model.vocabulary import Vocabulary
-from blip2_serve.tasks.completion import ChosenToken, Completion, Token
+from blip2_serve.tasks.completion import Answer, ChosenToken, CompletedRequest, Completion, Token
+from blip2_serve.tasks.prepare import Prepared
 
 
 class Transcript:
@@ -20,6 +21,29 @@ class Transcript:
         if row.text is not None:  # cut at a stop string, which the ids are not
             return row.text
         return (begins + self._loaded.decode_text(list(row.ids))).strip()
+
+    def answer(self, prepared: Prepared, finished: Finished) -> Answer:
+        """The best text, with the seconds that each stage took."""
+        best, prompt, timings = finished.rows[0], prepared.prompt, finished.timings
+        stages = {
+            "prepare": prepared.prepare_s,
+            "image": timings.image_s,
+            "queue": timings.queue_s,
+            "decode": timings.decode_s,
+        }
+        text = self.text(prompt.answer_begins, best)
+        return Answer(text, prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
+
+    def completed_request(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
+        """All texts with their tokens."""
+        prompt = prepared.prompt
+        return CompletedRequest(
+            tuple(self.completed(prompt.answer_begins, row) for row in finished.rows),
+            self._loaded.num_query_tokens + len(prompt.ids),
+            sum(len(row.ids) for row in finished.rows),
+            prepared.image_id,
+            prompt.dropped_turns,
+        )
 
     def completed(self, begins: str, row: FinishedRow) -> Completion:
         """The text with its tokens."""

@@ -17,7 +17,7 @@ def ask_tab(picture: gr.Image, tasks: Tasks) -> None:
     async def ask(picture: dict[str, Any] | None, question: str | None) -> str:
         with errors_shown():
             fields = validate_fields(AnswerFields, {"img": await upload_of(picture), "txt": question})
-            return (await tasks.answer(fields.image, fields.txt, fields.options(tasks.family))).text
+            return (await tasks.ask(fields.image, fields.txt, fields.options(tasks.family))).text
 
     question = gr.Textbox(label="Question", placeholder=DEFAULT_QUESTION, elem_id="question")
     button = gr.Button("Ask", variant="primary", elem_id="ask")

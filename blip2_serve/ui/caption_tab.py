@@ -25,7 +25,7 @@ def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
             values: dict[str, object] = {"img": await upload_of(picture), "txt": begins, "num_captions": num_captions}
             fields = validate_fields(CaptionsFields, {**values, **decoding_fields(*decoding)})
             options = fields.options(tasks.family)
-            captions = (await tasks.captions(fields.image, fields.txt, fields.num_captions, options)).captions
+            captions = (await tasks.caption_several(fields.image, fields.txt, fields.num_captions, options)).captions
             return {caption.text or "(empty)": caption.probability for caption in captions}, _guards_said(captions)
 
     begins = gr.Textbox(label="Begins with", placeholder="nothing in particular", elem_id="begins")

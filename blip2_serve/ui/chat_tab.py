@@ -10,7 +10,7 @@ from blip2_serve.api.native.fields import ChatFields, validate_fields
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.completion import CompletionPiece, OutputOptions
-from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.prompt import PromptSpec
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
 from blip2_serve.ui.picture import upload_of
@@ -33,14 +33,14 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
                 "num_beams": 1,
             }
             fields = validate_fields(ChatFields, values)
-            ask = Ask("chat", fields.txt, fields.context or ())
-            growing = await tasks.stream(fields.image, ask, fields.options(tasks.family), OutputOptions())
+            ask = PromptSpec("chat", fields.txt, fields.context or ())
+            stream = await tasks.stream(fields.image, ask, fields.options(tasks.family), OutputOptions())
             said, answer = _messages([*turns, (fields.txt or DEFAULT_QUESTION, "")]), ""
-            async with aclosing(growing.pieces) as pieces:
-                async for part in pieces:
+            async with aclosing(stream):
+                async for part in stream:
                     answer += part.text if isinstance(part, CompletionPiece) else ""
                     said[-1]["content"] = answer
-                    yield said, "", _dropped_said(growing.dropped_turns)
+                    yield said, "", _dropped_said(stream.dropped_turns)
 
     history = gr.Chatbot(
         label="Conversation", render_markdown=False, feedback_options=None, buttons=[], height=320, elem_id="history"

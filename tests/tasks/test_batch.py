@@ -16,7 +16,8 @@ from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
-from blip2_serve.tasks.verbs import Answer, BatchTask, Tasks
+from blip2_serve.tasks.completion import Answer
+from blip2_serve.tasks.verbs import BatchTask, Tasks
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 LONG = DecodingOptions(max_new_tokens=256, min_new_tokens=256, num_beams=1)

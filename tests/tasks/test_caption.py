@@ -43,7 +43,7 @@ def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
 
 
 def caption(tasks: Tasks, data: bytes, num_captions: int, options: DecodingOptions) -> list[ScoredCaption]:
-    return asyncio.run(tasks.captions(Upload(data), None, num_captions, options)).captions
+    return asyncio.run(tasks.caption_several(Upload(data), None, num_captions, options)).captions
 
 
 def max_new_tokens(loaded: LoadedModel) -> int:
@@ -109,7 +109,7 @@ def test_company_changes_no_score(loaded: LoadedModel, tasks: Tasks) -> None:
     alone = [caption(tasks, jpeg(seed=seed), 3, options) for seed in range(4)]
 
     async def at_once() -> list[list[ScoredCaption]]:
-        calls = (tasks.captions(Upload(jpeg(seed=seed)), None, 3, options) for seed in range(4))
+        calls = (tasks.caption_several(Upload(jpeg(seed=seed)), None, 3, options) for seed in range(4))
         return [made.captions for made in await asyncio.gather(*calls)]
 
     for one, other in zip(alone, asyncio.run(at_once()), strict=True):

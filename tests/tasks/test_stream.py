@@ -1,4 +1,4 @@
-"""CompletedRequest with their tokens, whole and as streams, on a real engine without HTTP."""
+"""Completions with their tokens, whole and as streams, on a real engine without HTTP."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.completion import CompletedRequest, Completion, CompletionPiece, OutputOptions
-from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.prompt import PromptSpec
 from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks
 
@@ -28,7 +28,12 @@ LONG = DecodingOptions(max_new_tokens=256, min_new_tokens=256, num_beams=1)
 SAMPLES = DecodingOptions(
     max_new_tokens=24, num_beams=1, do_sample=True, top_p=1.0, top_k=0, seed=7, num_return_sequences=3
 )
-ASKED = [Ask("caption"), Ask("prefix", " a photo of"), Ask("vqa", "what?"), Ask("chat", "why?", [("what?", "a cat")])]
+ASKED = [
+    PromptSpec("caption"),
+    PromptSpec("prefix", " a photo of"),
+    PromptSpec("vqa", "what?"),
+    PromptSpec("chat", "why?", [("what?", "a cat")]),
+]
 
 
 @pytest.fixture(scope="module", params=["opt", "t5"])
@@ -43,16 +48,16 @@ def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
     running.close()
 
 
-def complete(tasks: Tasks, ask: Ask, options: DecodingOptions, **wanted: object) -> CompletedRequest:
+def complete(tasks: Tasks, ask: PromptSpec, options: DecodingOptions, **wanted: object) -> CompletedRequest:
     return asyncio.run(tasks.complete(Upload(PICTURE), ask, options, OutputOptions(**wanted)))  # type: ignore[arg-type]
 
 
 def stream(
-    tasks: Tasks, ask: Ask, options: DecodingOptions, picture: bytes = PICTURE, **wanted: object
+    tasks: Tasks, ask: PromptSpec, options: DecodingOptions, picture: bytes = PICTURE, **wanted: object
 ) -> tuple[list[CompletionPiece], CompletedRequest]:
     async def listen() -> list[CompletionPiece | CompletedRequest]:
-        growing = await tasks.stream(Upload(picture), ask, options, OutputOptions(**wanted))  # type: ignore[arg-type]
-        return [piece async for piece in growing.pieces]
+        stream = await tasks.stream(Upload(picture), ask, options, OutputOptions(**wanted))  # type: ignore[arg-type]
+        return [part async for part in stream]
 
     *pieces, last = asyncio.run(listen())
     assert isinstance(last, CompletedRequest)
@@ -64,7 +69,7 @@ def test_every_way_to_ask_is_a_verb(tasks: Tasks) -> None:
     verbs = [
         tasks.caption(Upload(PICTURE), None, GREEDY),
         tasks.caption(Upload(PICTURE), " a photo of", GREEDY),
-        tasks.answer(Upload(PICTURE), "what?", GREEDY),
+        tasks.ask(Upload(PICTURE), "what?", GREEDY),
         tasks.chat(Upload(PICTURE), "why?", turns, GREEDY),
     ]
 
@@ -76,7 +81,9 @@ def test_every_way_to_ask_is_a_verb(tasks: Tasks) -> None:
 
 @pytest.mark.parametrize("ask", ASKED, ids=lambda ask: ask.task)
 @pytest.mark.parametrize("options", [GREEDY, SAMPLES], ids=["greedy", "samples"])
-def test_the_pieces_of_a_stream_join_to_the_whole_answer(tasks: Tasks, ask: Ask, options: DecodingOptions) -> None:
+def test_the_pieces_of_a_stream_join_to_the_whole_answer(
+    tasks: Tasks, ask: PromptSpec, options: DecodingOptions
+) -> None:
     pieces, last = stream(tasks, ask, options)
     assert last == complete(tasks, ask, options)
     for row, completed in enumerate(last.completions):
@@ -121,8 +128,8 @@ def test_the_tokens_are_told_beside_the_event_loop(tasks: Tasks, monkeypatch: py
         return completed(transcript, begins, row)
 
     monkeypatch.setattr(Transcript, "completed", noted)
-    complete(tasks, Ask("caption"), GREEDY, top_logprobs=2)
-    stream(tasks, Ask("caption"), GREEDY, top_logprobs=2)
+    complete(tasks, PromptSpec("caption"), GREEDY, top_logprobs=2)
+    stream(tasks, PromptSpec("caption"), GREEDY, top_logprobs=2)
     assert len(threads) == 2
     assert threading.main_thread() not in threads
 
@@ -136,9 +143,9 @@ def test_the_picture_counts_with_what_was_read(loaded: LoadedModel, tasks: Tasks
 
 def test_who_stops_listening_takes_the_request_along(tasks: Tasks) -> None:
     async def leave() -> None:
-        growing = await tasks.stream(Upload(PICTURE), ASKED[0], LONG, OutputOptions())
-        async with aclosing(growing.pieces) as events:
-            await anext(events)
+        stream = await tasks.stream(Upload(PICTURE), ASKED[0], LONG, OutputOptions())
+        async with aclosing(stream):
+            await anext(stream)
 
     steps_before = tasks._engine.stats().num_steps
     asyncio.run(leave())

@@ -18,7 +18,8 @@ from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.tasks.verbs import Answer, Tasks
+from blip2_serve.tasks.completion import Answer
+from blip2_serve.tasks.verbs import Tasks
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 BEAMS = DecodingOptions(max_new_tokens=6)
@@ -51,7 +52,7 @@ def test_every_verb_gives_the_answer_of_the_reference(
     async def ask() -> list[str]:
         answers = await asyncio.gather(
             tasks.caption(Upload(jpeg()), None, options),
-            tasks.answer(Upload(jpeg()), "what?", options),
+            tasks.ask(Upload(jpeg()), "what?", options),
             tasks.chat(Upload(jpeg()), "why?", [("what?", "a cat")], options),
         )
         return [answer.text for answer in answers]
@@ -131,7 +132,7 @@ def test_urls_are_off_unless_they_are_switched_on(tasks: Tasks) -> None:
 
 def test_a_text_that_does_not_fit_is_refused_before_the_picture_is_read(tasks: Tasks) -> None:
     with pytest.raises(PromptTooLong, match="512"):
-        asyncio.run(tasks.answer(Upload(b"no picture"), "x" * 600, GREEDY))
+        asyncio.run(tasks.ask(Upload(b"no picture"), "x" * 600, GREEDY))
 
 
 def test_a_bad_picture_hurts_only_its_own_request(loaded: LoadedModel, tasks: Tasks) -> None:

@@ -10,7 +10,7 @@ from blip2_serve.errors import Blip2Error
 from blip2_serve.options import FinishReason
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.choose import Choice
-from blip2_serve.tasks.verbs import Answer
+from blip2_serve.tasks.completion import Answer
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
 

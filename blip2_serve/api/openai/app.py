@@ -18,8 +18,9 @@ from blip2_serve.api.openai.stream import Chunks, EventStream
 from blip2_serve.errors import Blip2Error, UnknownModel
 from blip2_serve.images import ImageSource
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece, CompletionStream, OutputOptions
-from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.completion import CompletedRequest, OutputOptions
+from blip2_serve.tasks.prompt import PromptSpec
+from blip2_serve.tasks.stream import CompletionStream
 from blip2_serve.tasks.verbs import Tasks
 
 ALIAS = "blip2"
@@ -31,7 +32,7 @@ class _Call:
     """A request, understood; what it was read from, megabytes of base64, is forgotten."""
 
     image: ImageSource
-    ask: Ask
+    ask: PromptSpec
     options: DecodingOptions
     wanted: OutputOptions
     logprobs: bool
@@ -117,15 +118,10 @@ def _check_model(name: str, tasks: Tasks) -> None:
 
 async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
     """Waits for the first token, so that what fails before it is answered with its own status."""
-    growing, first = await while_connected(request, _begin(call, tasks))
+    stream = await while_connected(request, tasks.stream(call.image, call.ask, call.options, call.wanted))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
-    events = chunks.events(first, growing.pieces, call.options.num_return_sequences)
-    return EventStream(events, _headers(growing))
-
-
-async def _begin(call: _Call, tasks: Tasks) -> tuple[CompletionStream, CompletionPiece | CompletedRequest]:
-    growing = await tasks.stream(call.image, call.ask, call.options, call.wanted)
-    return growing, await anext(growing.pieces)
+    events = chunks.events(stream, call.options.num_return_sequences)
+    return EventStream(events, _headers(stream))
 
 
 def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:

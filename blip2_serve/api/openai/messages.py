@@ -11,7 +11,7 @@ from blip2_serve.api.errors import FieldNames
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, MAX_TURNS, whole_characters
 from blip2_serve.errors import InvalidField, Part
 from blip2_serve.families import DEFAULT_QUESTION, Turn
-from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.prompt import PromptSpec
 
 _ROLES = {
     "system": "BLIP-2 was not trained to follow instructions: leave this message out",
@@ -41,14 +41,14 @@ class Conversation:
     turns: list[Turn]
     text: str
 
-    def ask(self, task: Literal["auto", "caption", "vqa", "prefix"]) -> Ask:
+    def ask(self, task: Literal["auto", "caption", "vqa", "prefix"]) -> PromptSpec:
         """What is asked, as `task`.
 
         Raises:
             InvalidField: the task has no place for what was said.
         """
         if task == "auto" and self.text:
-            return Ask("chat", self.text, self.turns)
+            return PromptSpec("chat", self.text, self.turns)
         task = "caption" if task == "auto" else task
         if self.turns:
             raise _refusal(
@@ -57,7 +57,7 @@ class Conversation:
         if bool(self.text) != (task == "prefix") and task != "vqa":
             reason = "a caption takes no text" if self.text else "a prefix needs a text"
             raise _refusal("task", f"{reason}: caption is without, prefix continues the one that is sent")
-        return Ask(task, self.text or None)
+        return PromptSpec(task, self.text or None)
 
 
 @dataclass(slots=True)

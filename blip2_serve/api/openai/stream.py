@@ -5,7 +5,7 @@ would look like an answer.
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.responses import StreamingResponse
@@ -14,10 +14,8 @@ from starlette.types import Receive, Scope, Send
 from blip2_serve.api.errors import error_body, public_error
 from blip2_serve.api.openai.messages import FIELDS
 from blip2_serve.api.openai.responses import ChatCompletionChunk, ChunkChoice, Delta, Logprobs, Usage
-from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
-
-Part = CompletionPiece | CompletedRequest
-Pieces = AsyncGenerator[Part, None]
+from blip2_serve.tasks.completion import CompletedRequest
+from blip2_serve.tasks.stream import CompletionStream, StreamPart
 
 
 class EventStream(StreamingResponse):
@@ -43,40 +41,34 @@ class Chunks:
         self._logprobs = logprobs
         self._include_usage = include_usage
 
-    async def events(self, first: Part, pieces: Pieces, num_answers: int) -> AsyncGenerator[str, None]:
-        """The events of a stream whose first piece, `first`, is there already."""
-        async with aclosing(pieces):
+    async def events(self, stream: CompletionStream, num_answers: int) -> AsyncGenerator[str, None]:
+        """The events of a stream that has started."""
+        async with aclosing(stream):
             try:
                 for index in range(num_answers):
                     yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
-                async for piece in _chained(first, pieces):
-                    for event in self._events_of(piece):
+                async for part in stream:
+                    for event in self._events_of(part):
                         yield event
                 yield "data: [DONE]\n\n"
             except Exception as error:
                 yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
 
-    def _events_of(self, piece: Part) -> list[str]:
-        if isinstance(piece, CompletedRequest):
-            ends = enumerate(piece.completions)
+    def _events_of(self, part: StreamPart) -> list[str]:
+        if isinstance(part, CompletedRequest):
+            ends = enumerate(part.completions)
             events = [self._chunk(ChunkChoice(index=row, finish_reason=each.finish_reason)) for row, each in ends]
-            return [*events, self._usage(piece)] if self._include_usage else events
-        told = Logprobs.of(piece.token) if self._logprobs and piece.token else None
-        if not piece.text and told is None:
+            return [*events, self._usage(part)] if self._include_usage else events
+        told = Logprobs.of(part.token) if self._logprobs and part.token else None
+        if not part.text and told is None:
             return []
-        return [self._chunk(ChunkChoice(index=piece.row, delta=Delta(content=piece.text), logprobs=told))]
+        return [self._chunk(ChunkChoice(index=part.row, delta=Delta(content=part.text), logprobs=told))]
 
     def _chunk(self, choice: ChunkChoice) -> str:
         return _event(self._head.model_copy(update={"choices": [choice]}))
 
     def _usage(self, done: CompletedRequest) -> str:
         return _event(self._head.model_copy(update={"usage": Usage.of(done)}))
-
-
-async def _chained(first: Part, pieces: Pieces) -> AsyncIterator[Part]:
-    yield first
-    async for piece in pieces:
-        yield piece
 
 
 def _event(chunk: ChatCompletionChunk) -> str:

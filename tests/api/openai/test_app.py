@@ -3,17 +3,21 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, Self, cast
 
 import httpx
 import pytest
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
+from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
-from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece, CompletionStream
+from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece
+from blip2_serve.tasks.engine_call import EngineCall
+from blip2_serve.tasks.stream import CompletionStream
+from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -34,12 +38,39 @@ class FailingTasks:
         raise self._error
 
     async def stream(self, *asked: object) -> CompletionStream:
-        return CompletionStream("0f" * 32, None, self._saying())
+        call = FailingCall(self._error, [TokenEvent(0, 0, 5, -0.5, piece.text) for piece in self._pieces])
+        stream = CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
+        return await stream.start()
 
-    async def _saying(self) -> AsyncGenerator[CompletionPiece | CompletedRequest, None]:
-        for piece in self._pieces:
-            yield piece
-        raise self._error
+
+class FailingCall:
+    """Tells some events and then fails."""
+
+    def __init__(self, error: Exception, events: list[TokenEvent]) -> None:
+        self._error = error
+        self._events = events
+
+    def __enter__(self) -> Self:
+        return self
+
+    async def next(self) -> TokenEvent:
+        if not self._events:
+            raise self._error
+        return self._events.pop(0)
+
+    def close(self) -> None:
+        self._events.clear()
+
+
+class FixedTranscript:
+    """Knows one token."""
+
+    def token(self, event: TokenEvent) -> ChosenToken:
+        return ChosenToken("a", b"a", event.logprob)
+
+
+async def _never(finished: object) -> CompletedRequest:
+    raise AssertionError("no stream of these tests ends well")
 
 
 def post(get_tasks: Callable[[], object], **fields: Any) -> httpx.Response:

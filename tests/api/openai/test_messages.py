@@ -7,7 +7,7 @@ import pytest
 from blip2_serve.api.openai.messages import read_conversation
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import DEFAULT_QUESTION
-from blip2_serve.tasks.prompt import Ask
+from blip2_serve.tasks.prompt import PromptSpec
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
@@ -27,19 +27,21 @@ def said(words: str, **more: object) -> dict[str, Any]:
 def test_a_question_and_a_picture_are_a_chat() -> None:
     conversation = read_conversation([user(text(" what? "), PICTURE)])
     assert conversation.image == PICTURE["image_url"]["url"]  # type: ignore[index]
-    assert conversation.ask("auto") == Ask("chat", "what?", [])
+    assert conversation.ask("auto") == PromptSpec("chat", "what?", [])
 
 
 @pytest.mark.parametrize("content", [[PICTURE], [PICTURE, text("")], [text(" \n"), PICTURE]])
 def test_a_picture_without_text_asks_for_a_caption(content: list[object]) -> None:
-    assert read_conversation([user(*content)]).ask("auto") == Ask("caption")
+    assert read_conversation([user(*content)]).ask("auto") == PromptSpec("caption")
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_the_picture_may_sit_in_any_turn(place: int) -> None:
     messages = [user(text("what?")), said("a cat"), user(text("where?")), said("here"), user(text("why?"))]
     messages[place]["content"].insert(0, PICTURE)
-    assert read_conversation(messages).ask("auto") == Ask("chat", "why?", [("what?", "a cat"), ("where?", "here")])
+    assert read_conversation(messages).ask("auto") == PromptSpec(
+        "chat", "why?", [("what?", "a cat"), ("where?", "here")]
+    )
 
 
 def test_an_earlier_picture_alone_was_asked_for_its_caption() -> None:
@@ -126,10 +128,10 @@ def test_what_blip_2_cannot_do_is_refused_with_its_place(messages: list[object],
 
 def test_a_task_is_asked_by_name() -> None:
     asked = read_conversation([user(PICTURE, text("a photo of"))])
-    assert asked.ask("vqa") == Ask("vqa", "a photo of")
-    assert asked.ask("prefix") == Ask("prefix", "a photo of")
-    assert read_conversation([user(PICTURE)]).ask("caption") == Ask("caption")
-    assert read_conversation([user(PICTURE)]).ask("vqa") == Ask("vqa")
+    assert asked.ask("vqa") == PromptSpec("vqa", "a photo of")
+    assert asked.ask("prefix") == PromptSpec("prefix", "a photo of")
+    assert read_conversation([user(PICTURE)]).ask("caption") == PromptSpec("caption")
+    assert read_conversation([user(PICTURE)]).ask("vqa") == PromptSpec("vqa")
 
 
 @pytest.mark.parametrize(
