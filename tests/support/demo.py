@@ -1,9 +1,9 @@
-"""The picture that ships with the demo checkpoint and what the README says of it: one place to change."""
+"""The picture that ships with the demo checkpoint and what README.md and docs/api.md say of it: one place to change."""
 
 import json
 import re
 
-from support.readme import examples
+from support.readme import README, REFERENCE, examples
 from support.serving import ROOT
 
 PICTURE = ROOT / "demo.jpeg"
@@ -11,11 +11,11 @@ PICTURE = ROOT / "demo.jpeg"
 
 def _printed(command: str) -> tuple[re.Match[str], str]:
     """The first example whose command matches, and what it prints."""
-    for example in examples():
+    for example in examples(README, REFERENCE):
         match = re.search(command, example.code)
         if match and example.prints:
             return match, example.prints.strip()
-    raise LookupError(f"README.md has no example like {command}")
+    raise LookupError(f"README.md and docs/api.md have no example like {command}")
 
 
 _, CAPTION = _printed(r"img=@demo.jpeg localhost:3000/generate")
