@@ -9,6 +9,11 @@ MAX_NUM_BEAMS = 16
 FinishReason = Literal["stop", "length"]
 
 
+def draws_beams(num_beams: int, do_sample: bool) -> bool:
+    """True for the one combination that is refused: beams are searched, never drawn. Each edge words its refusal."""
+    return do_sample and num_beams > 1
+
+
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """Decoding options with transformers' meaning (`GenerationConfig`); the defaults are LAVIS's for captions.

@@ -1,30 +1,34 @@
 """The BentoML service: settings in, endpoints and probes out. Everything else is in `blip2_serve/`."""
 
 import logging
-from functools import partial
+from functools import cache
 from typing import cast
 
 import bentoml
-from bentoml._internal.server.http import instruments, traffic
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from blip2_serve import bentoml_compat
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
-from blip2_serve.api.middleware.described_api import DescribedApi
-from blip2_serve.api.middleware.docs_page import DocsPage
-from blip2_serve.api.middleware.metered_routes import KnownPaths
-from blip2_serve.api.middleware.timeout import Timeout
-from blip2_serve.api.native.answers import BatchAnswer, CaptionsAnswer, ChooseAnswer, json_reply
+from blip2_serve.api.native.answers import BatchAnswer, CaptionSeveralAnswer, ChooseAnswer, json_reply
 from blip2_serve.api.native.batch_fields import BatchFields
-from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields
-from blip2_serve.api.native.inputs import AnswerInput, BatchInput, CaptionInput, CaptionsInput, ChatInput, ChooseInput
-from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
+from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields
+from blip2_serve.api.native.inputs import (
+    AskInput,
+    BatchInput,
+    CaptionInput,
+    CaptionSeveralInput,
+    ChatInput,
+    ChooseInput,
+)
+from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
+from blip2_serve.api.openapi.pages import Documents
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.device import use_available_threads
@@ -33,6 +37,12 @@ from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.web_page import WebPage
+
+
+@cache
+def _settings() -> Settings:
+    """The settings, read when the server starts: importing this module must not read them."""
+    return Settings.from_env()
 
 
 def _running_tasks() -> Tasks:
@@ -57,7 +67,7 @@ class Blip2:
     """Captions, answers and conversations about pictures, by BLIP-2."""
 
     def __init__(self) -> None:
-        self._settings = settings = Settings.from_env()
+        settings = _settings()
         logging.getLogger("blip2_serve").setLevel(logging.INFO)
         loaded = load_model(settings, locate_checkpoint(settings))
         use_available_threads(settings, loaded.model.num_parameters())
@@ -68,14 +78,14 @@ class Blip2:
     async def warm_up(self) -> None:
         """Answer once, and open the web page, before /readyz turns true."""
         await self._tasks.warm_up()
-        await self._page.open(self._tasks, self._settings)
+        await self._page.open(self._tasks, _settings())
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """End the whole process with one line where the settings or the weights are no good."""
         try:
-            check_start(Settings.from_env())
+            check_start(_settings())
         except StartupError as error:
             raise SystemExit(f"blip2-serve cannot start: {error.message}") from None
 
@@ -98,9 +108,9 @@ class Blip2:
         answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=AnswerInput)
+    @bentoml.api(input_spec=AskInput)
     @answer_errors
-    async def vqa(self, fields: AnswerFields, request: Request) -> str:
+    async def vqa(self, fields: AskFields, request: Request) -> str:
         """Answer a question about a picture."""
         answer = self._tasks.ask(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
@@ -112,14 +122,14 @@ class Blip2:
         answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=CaptionsInput)
+    @bentoml.api(input_spec=CaptionSeveralInput)
     @answer_errors
-    async def captions(self, fields: CaptionsFields, request: Request) -> CaptionsAnswer:
+    async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
         options = fields.options(self._tasks.family)
         making = self._tasks.caption_several(fields.image, fields.txt, fields.num_captions, options)
         made = await while_connected(request, making)
-        return json_reply(CaptionsAnswer(captions=made.captions), self._headers(made.image_id))
+        return json_reply(CaptionSeveralAnswer(captions=made.captions), self._headers(made.image_id))
 
     @bentoml.api(input_spec=ChooseInput)
     @answer_errors
@@ -161,30 +171,25 @@ class Blip2:
         return cast(str, PlainTextResponse(answer.text, headers=headers))
 
 
-# BentoML looks these classes up when it makes its app; the modules of ours say what is wrong with its own.
-traffic.TimeoutMiddleware = Timeout
-instruments.RunnerTrafficMetricsMiddleware = partial(
-    KnownPaths,
-    metered=instruments.RunnerTrafficMetricsMiddleware,
-    paths=frozenset(
-        [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
-        + [f"/v1{path}" for path in OPENAI_PATHS]
-        + ["/ui/"]
-    ),
+bentoml_compat.apply(
+    [
+        *(method.route for method in Blip2.apis.values()),  # type: ignore[attr-defined]
+        *(f"/v1{path}" for path in OPENAI_PATHS),
+        "/ui/",
+    ]
 )
 
 
 def _max_request_bytes() -> int:
-    return Settings.from_env().max_request_bytes
+    return _settings().max_request_bytes
 
 
 def _max_batch_bytes() -> int:
-    return Settings.from_env().max_batch_bytes
+    return _settings().max_batch_bytes
 
 
 # The first is the outermost.
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(DescribedApi)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(DocsPage)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "blip2_serve"
 
-# errors, config, options <- images, prompts <- model <- engine <- tasks <- api <- ui <- jobs <- service, cli
+# errors, options, families <- config <- images <- model <- engine <- tasks <- api <- bentoml_compat <- ui <- jobs
+# <- service, cli
 LAYERS = [
     {"errors", "options", "metrics", "families"},
     {"config"},
@@ -18,19 +19,20 @@ LAYERS = [
     {"engine"},
     {"tasks"},
     {"api"},
+    {"bentoml_compat"},
     {"ui"},
     {"jobs"},
     {"service", "cli"},
     {"__main__"},
 ]
 ALLOWED = {
-    "bentoml": {"blip2_serve/service.py"},
+    "bentoml": {"blip2_serve/service.py", "blip2_serve/bentoml_compat.py"},
     "_bentoml_sdk": {"blip2_serve/api/native/inputs.py"},
     "click": {"blip2_serve/cli/"},
     "fastapi": {"blip2_serve/api/", "blip2_serve/ui/"},
     "gradio": {"blip2_serve/ui/"},
     "httpx": {"blip2_serve/images/"},
-    "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "blip2_serve/service.py"},
+    "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "blip2_serve/service.py", "blip2_serve/bentoml_compat.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
 }

@@ -7,7 +7,7 @@ of its own without a change above `Engine.submit`.
 from dataclasses import dataclass
 
 from blip2_serve.errors import Blip2Error, InvalidField
-from blip2_serve.options import DecodingOptions, FinishReason
+from blip2_serve.options import DecodingOptions, FinishReason, draws_beams
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Request:
 
     def __post_init__(self) -> None:
         options = self.options
-        if options.do_sample and options.num_beams > 1:
+        if draws_beams(options.num_beams, options.do_sample):
             raise InvalidField("do_sample needs num_beams=1: beams are not sampled", about="num_beams")
         if self.uses_beams and (self.stop or self.stream or self.top_logprobs):
             field = "stop" if self.stop else "stream" if self.stream else "top_logprobs"

@@ -2,8 +2,7 @@
 
 from blip2_serve.images.budget import PixelBudget
 from blip2_serve.images.decode import Picture, load_image
-from blip2_serve.images.source import ImageId, ImageSource, ImageUrl
+from blip2_serve.images.source import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.images.square import squash
-from blip2_serve.images.upload import Upload
 
 __all__ = ["ImageId", "ImageSource", "ImageUrl", "Picture", "PixelBudget", "Upload", "load_image", "squash"]

@@ -18,8 +18,7 @@ import httpx
 
 from blip2_serve.errors import ImageFetchFailed, ImageTooLarge, Part
 from blip2_serve.images.addresses import Address, is_public
-from blip2_serve.images.source import ImageId, ImageSource, ImageUrl
-from blip2_serve.images.upload import Upload
+from blip2_serve.images.source import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.images.url_policy import Target, UrlPolicy
 
 logger = logging.getLogger(__name__)

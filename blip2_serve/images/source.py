@@ -2,7 +2,22 @@
 
 from dataclasses import dataclass
 
-from blip2_serve.images.upload import Upload
+
+class Upload:
+    """Hands the bytes out once and forgets them: a request that waits for the model must not keep megabytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def num_bytes(self) -> int:
+        """What it holds now."""
+        return len(self._data)
+
+    def release(self) -> bytes:
+        """The bytes; from now on they are the caller's alone."""
+        data, self._data = self._data, b""
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class ScoredCaption:
 
 
 @dataclass(frozen=True, slots=True)
-class Captions:
+class RankedCaptions:
     """Captions of one picture, best first; `image_id` is the SHA-256 of its bytes in hex."""
 
     captions: list[ScoredCaption]
@@ -51,7 +51,7 @@ def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
     return replace(options, num_return_sequences=num_captions)
 
 
-async def scored_captions(generate: Generate, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
+async def score_captions(generate: Generate, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
     """The captions that `generate` makes with `options`, best score first, equal texts once; `read` gives their texts.
 
     Where a caption loops or is empty the picture is asked about once more, with the options that forbid it; what comes

@@ -30,7 +30,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class RankedChoices:
     """The given answers, most probable first; `image_id` is the SHA-256 of the picture's bytes in hex."""
 
     choices: list[Choice]

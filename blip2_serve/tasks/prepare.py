@@ -116,7 +116,7 @@ class Preparation:
         """The digest of a picture's bytes, and the picture at the model's size; None where only the id is there."""
         if isinstance(image, ImageId):
             return image.sha256, self._seen_pixels.get(image.sha256)
-        with load_image(image.take(), self._settings.max_image_pixels, self._pixel_budget) as picture:
+        with load_image(image.release(), self._settings.max_image_pixels, self._pixel_budget) as picture:
             pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
         self._seen_pixels.put(picture.sha256, pixels)
         return picture.sha256, pixels

@@ -18,8 +18,8 @@ from blip2_serve.images import ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.batch import answer_each, places, together
-from blip2_serve.tasks.caption import Captions, scored_captions, several
-from blip2_serve.tasks.choose import Choices, Normalize, in_order, in_rounds, rank
+from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
+from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
 from blip2_serve.tasks.engine_call import EngineCall
 from blip2_serve.tasks.prepare import Preparation, Prepared
@@ -79,8 +79,8 @@ class Tasks:
 
     async def caption_several(
         self, image: ImageSource, prefix: str | None, num_captions: int, options: DecodingOptions
-    ) -> Captions:
-        """At most `num_captions` different captions, best first; see `caption.scored_captions`."""
+    ) -> RankedCaptions:
+        """At most `num_captions` different captions, best first; see `caption.score_captions`."""
         options = several(options, num_captions)
         prepared = await self._prepare(image, PromptSpec("prefix", prefix), options)
         read = partial(self._transcript.text, prepared.prompt.answer_begins)
@@ -88,11 +88,11 @@ class Tasks:
         async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
             return (await self._run(self._request(prepared, options))).rows
 
-        return Captions(await scored_captions(generate, read, options), prepared.image_id)
+        return RankedCaptions(await score_captions(generate, read, options), prepared.image_id)
 
     async def choose(
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
-    ) -> Choices:
+    ) -> RankedChoices:
         """How likely each of `choices` is as the answer to the question, most probable first."""
         texts = in_order(choices)
         prepared = await self._preparation.prepare(image, partial(self._prompts.choices, question, texts))
@@ -102,7 +102,7 @@ class Tasks:
             requests.append(self._request(prepared, options, continuations=continuations))
         finished = await together([self._run(request) for request in requests])
         scored = [row for each in finished for row in each.rows]
-        return Choices(rank(texts, scored, normalize), prepared.image_id)
+        return RankedChoices(rank(texts, scored, normalize), prepared.image_id)
 
     async def batch(
         self,

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.api.native.fields import AnswerFields, validate_fields
+from blip2_serve.api.native.fields import AskFields, validate_fields
 from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
@@ -16,7 +16,7 @@ def ask_tab(picture: gr.Image, tasks: Tasks) -> None:
 
     async def ask(picture: dict[str, Any] | None, question: str | None) -> str:
         with errors_shown():
-            fields = validate_fields(AnswerFields, {"img": await upload_of(picture), "txt": question})
+            fields = validate_fields(AskFields, {"img": await upload_of(picture), "txt": question})
             return (await tasks.ask(fields.image, fields.txt, fields.options(tasks.family))).text
 
     question = gr.Textbox(label="Question", placeholder=DEFAULT_QUESTION, elem_id="question")

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import CaptionsFields
+from blip2_serve.api.native.scored_fields import CaptionSeveralFields
 from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.verbs import Tasks
@@ -23,7 +23,7 @@ def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
     ) -> tuple[dict[str, float], str]:
         with errors_shown():
             values: dict[str, object] = {"img": await upload_of(picture), "txt": begins, "num_captions": num_captions}
-            fields = validate_fields(CaptionsFields, {**values, **decoding_fields(*decoding)})
+            fields = validate_fields(CaptionSeveralFields, {**values, **decoding_fields(*decoding)})
             options = fields.options(tasks.family)
             captions = (await tasks.caption_several(fields.image, fields.txt, fields.num_captions, options)).captions
             return {caption.text or "(empty)": caption.probability for caption in captions}, _guards_said(captions)

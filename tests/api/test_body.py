@@ -27,7 +27,7 @@ def read(
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
     values = asyncio.run(read_body(Request(scope, receive), repeatable))
-    return {name: value.take() if isinstance(value, Upload) else value for name, value in values.items()}
+    return {name: value.release() if isinstance(value, Upload) else value for name, value in values.items()}
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:

@@ -25,7 +25,7 @@ def read(**parts: tuple[str, bytes, str]) -> dict[str, object]:
 
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
     values = asyncio.run(read_body(Request(scope, receive)))
-    return {name: value.take() if isinstance(value, Upload) else value for name, value in values.items()}
+    return {name: value.release() if isinstance(value, Upload) else value for name, value in values.items()}
 
 
 def test_a_json_value_may_come_as_a_nameless_file() -> None:

@@ -13,7 +13,7 @@ DIGITS = "0f" * 32
 def test_inline_pictures_are_base64(text: str) -> None:
     source = image_source(text)
     assert isinstance(source, Upload)
-    assert source.take() == b"xyz"
+    assert source.release() == b"xyz"
 
 
 @pytest.mark.parametrize("text", ["data:image/png,xyz", "e*", "eHl", 7, None, {"a": 1}, f"image-id:{DIGITS}"])

@@ -405,7 +405,7 @@ def test_what_was_fetched_holds_its_slot_until_it_is_used(
             await asyncio.sleep(0.02)
             held -= 1
             assert isinstance(upload, Upload)
-            return upload.take()
+            return upload.release()
 
     async def run() -> None:
         async with serving({"/": whole()}) as server:

@@ -20,7 +20,7 @@ from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.caption import ScoredCaption, loops, scored_captions, several
+from blip2_serve.tasks.caption import ScoredCaption, loops, score_captions, several
 from blip2_serve.tasks.verbs import Tasks
 
 DEMO_PICTURE = Path(__file__).parent.parent.parent / "demo.jpeg"
@@ -173,7 +173,7 @@ def made_of(*answers: list[tuple[str, float]], **fields: Any) -> tuple[list[Scor
     def read(said: FinishedRow) -> str:
         return "".join(map(chr, said.ids)).strip()
 
-    return asyncio.run(scored_captions(ask, read, DecodingOptions(**fields))), asked
+    return asyncio.run(score_captions(ask, read, DecodingOptions(**fields))), asked
 
 
 LOOP = "abcabcabc"

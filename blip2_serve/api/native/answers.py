@@ -15,7 +15,7 @@ from blip2_serve.tasks.completion import Answer
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
 
 
-class CaptionsAnswer(BaseModel):
+class CaptionSeveralAnswer(BaseModel):
     """Answer of /captions, best first."""
 
     captions: list[ScoredCaption]

@@ -6,13 +6,13 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from blip2_serve.api.native.fields import (
     MAX_TEXT_CHARACTERS,
-    AnswerFields,
+    AskFields,
     CaptionFields,
     DecodingFields,
     Fields,
+    texts_of,
     whole_characters,
 )
-from blip2_serve.api.native.lists import texts_of
 from blip2_serve.errors import Blip2Error
 from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
@@ -62,5 +62,5 @@ class BatchFields(DecodingFields, PicturesFields):
 
     def defaults(self, family: Family) -> dict[str, Any]:  # type: ignore[override]  # here they depend on a field
         """Those of the endpoint that does the same with one picture."""
-        alone = AnswerFields if self.task == "vqa" else CaptionFields
+        alone = AskFields if self.task == "vqa" else CaptionFields
         return alone.defaults(family)

@@ -14,7 +14,7 @@ from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField, Part
 from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageSource
-from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
+from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
 
 # Longer texts cannot fit into 512 tokens; refusing them unread keeps the tokenizer from chewing on megabytes.
 MAX_TEXT_CHARACTERS = 32_768
@@ -97,7 +97,7 @@ class DecodingFields(Fields):
         given = self.model_dump(exclude_none=True, include=named)
         sampling = {"num_beams": 1} if self.do_sample else {}
         options = DecodingOptions(**{**self.defaults(family), **sampling, **given})
-        if options.do_sample and options.num_beams > 1:
+        if draws_beams(options.num_beams, options.do_sample):
             raise InvalidField(
                 "num_beams above 1 searches and do_sample draws at random: give one of the two.",
                 about="num_beams",
@@ -126,7 +126,7 @@ class CaptionFields(ImageFields):
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS, description="how the caption begins")
 
 
-class AnswerFields(ImageFields):
+class AskFields(ImageFields):
     """A question about a picture."""
 
     txt: str | None = Field(
@@ -210,3 +210,14 @@ def _parse_json(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError('must be JSON: [["question", "answer"], ...]') from None
+
+
+def texts_of(value: object) -> object:
+    """A text that is a JSON list of strings as that list, all else as it came: a form repeats a field or sends JSON."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return parsed if isinstance(parsed, list) and all(isinstance(each, str) for each in parsed) else value

@@ -13,8 +13,8 @@ from starlette.requests import Request
 
 from blip2_serve.api.body import read_body
 from blip2_serve.api.native.batch_fields import MAX_PICTURES, BatchFields
-from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields, Fields, ImageFields, validate_fields
-from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
+from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields, Fields, ImageFields, validate_fields
+from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
 from blip2_serve.errors import Blip2Error
 
 # The type is what BentoML's client and the page know a file by; null, which they must not require, is not part of it.
@@ -58,10 +58,10 @@ class CaptionInput(CaptionFields, _Input):
     img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
 
 
-class AnswerInput(AnswerFields, _Input):
+class AskInput(AskFields, _Input):
     """Body of /vqa."""
 
-    fields = AnswerFields
+    fields = AskFields
     img: Image.Image = _IMAGE  # type: ignore[assignment]
 
 
@@ -72,10 +72,10 @@ class ChatInput(ChatFields, _Input):
     img: Image.Image = _IMAGE  # type: ignore[assignment]
 
 
-class CaptionsInput(CaptionsFields, _Input):
+class CaptionSeveralInput(CaptionSeveralFields, _Input):
     """Body of /captions."""
 
-    fields = CaptionsFields
+    fields = CaptionSeveralFields
     img: Image.Image = _IMAGE  # type: ignore[assignment]
 
 

@@ -4,15 +4,14 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, CaptionFields, PictureFields, whole_characters
-from blip2_serve.api.native.lists import texts_of
+from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, CaptionFields, PictureFields, texts_of, whole_characters
 from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.choose import Normalize
 
 MAX_CHOICES = 64
 
 
-class CaptionsFields(CaptionFields):
+class CaptionSeveralFields(CaptionFields):
     """A picture to caption several times; `txt` is how each caption begins."""
 
     num_captions: int = Field(

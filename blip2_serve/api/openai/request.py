@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from blip2_serve.api.native.fields import AnswerFields, validate_fields, whole_characters
+from blip2_serve.api.native.fields import AskFields, validate_fields, whole_characters
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import Family
-from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
+from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
 from blip2_serve.tasks.completion import OutputOptions
 from blip2_serve.tasks.prompt import TaskName
 
@@ -119,7 +119,7 @@ class ChatRequest(BaseModel):
         }
         return DecodingOptions(
             **{
-                **(AnswerFields.defaults(family) if task == "vqa" else {}),
+                **(AskFields.defaults(family) if task == "vqa" else {}),
                 **{name: value for name, value in given.items() if value is not None},
                 "num_beams": self.num_beams,
                 "do_sample": self.temperature > 0,
@@ -163,7 +163,11 @@ def _check_together(request: ChatRequest) -> None:
         (len(limits) > 1, "max_tokens", "and max_completion_tokens are two names of one limit: give one"),
         (request.stream_options is not None and not request.stream, "stream_options", "needs stream: true"),
         (request.top_logprobs > 0 and not request.logprobs, "top_logprobs", "needs logprobs: true"),
-        (beams and draws, "num_beams", "above 1 searches and a temperature above 0 draws: give one of the two"),
+        (
+            draws_beams(request.num_beams, draws),
+            "num_beams",
+            "above 1 searches and a temperature above 0 draws: give one of the two",
+        ),
         (beams and request.n > 1, "n", "above 1 needs num_beams 1 and a temperature above 0"),
         (beams and request.stream, "stream", "needs num_beams 1: beams are ranked when all are done"),
         (beams and request.logprobs, "logprobs", "needs num_beams 1"),

@@ -3,7 +3,7 @@
 import pytest
 
 from blip2_serve.api.native.batch_fields import BatchFields
-from blip2_serve.api.native.fields import AnswerFields, CaptionFields, validate_fields
+from blip2_serve.api.native.fields import AskFields, CaptionFields, validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage, Part
 from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import Upload
@@ -32,7 +32,7 @@ def test_a_text_is_for_all_pictures_or_for_each(txt: object, texts: list[str | N
 
 def test_options_default_to_those_of_the_task() -> None:
     for family in (OPT, FLAN_T5):
-        answer = validate_fields(AnswerFields, {"img": IMG}).options(family)
+        answer = validate_fields(AskFields, {"img": IMG}).options(family)
         caption = validate_fields(CaptionFields, {"img": IMG}).options(family)
         assert batch(task="vqa").options(family) == answer != caption
         assert batch().options(family) == caption

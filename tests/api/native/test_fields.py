@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from blip2_serve.api.errors import error_body
-from blip2_serve.api.native.fields import AnswerFields, CaptionFields, ChatFields, ImageFields, validate_fields
+from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields, ImageFields, validate_fields
 from blip2_serve.errors import InvalidField, Part, PromptTooLong
 from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import ImageId, Upload
@@ -32,7 +32,7 @@ def test_captions_default_to_the_reference() -> None:
 
 
 def test_answers_are_short_and_their_length_penalty_follows_the_family() -> None:
-    fields = validate_fields(AnswerFields, {"img": IMG})
+    fields = validate_fields(AskFields, {"img": IMG})
     assert [fields.options(family).length_penalty for family in (OPT, FLAN_T5)] == [0.0, -1.0]
     assert (fields.options(OPT).max_new_tokens, fields.options(OPT).num_beams) == (10, 5)
 
@@ -92,7 +92,7 @@ def test_unknown_fields_are_refused_and_the_known_ones_listed() -> None:
 
 
 def test_context_is_a_field_of_chat_alone() -> None:
-    assert refusal(AnswerFields, context=[]).about == "context"
+    assert refusal(AskFields, context=[]).about == "context"
 
 
 def test_a_missing_picture_is_named() -> None:
@@ -125,7 +125,7 @@ def test_beams_and_sampling_exclude_each_other() -> None:
 
 
 def test_fewest_tokens_above_most_tokens_is_refused() -> None:
-    assert refusal(AnswerFields, min_new_tokens=11).about == "min_new_tokens"
+    assert refusal(AskFields, min_new_tokens=11).about == "min_new_tokens"
 
 
 def test_an_empty_text_is_no_text() -> None:

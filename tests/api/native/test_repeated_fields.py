@@ -36,7 +36,7 @@ def pictures(content_type: str, body: bytes) -> list[bytes | type]:
     """The bytes of each picture, or the class of the error in its place."""
     imgs = read(content_type, body, repeatable=LISTS)["imgs"]
     assert isinstance(imgs, list)
-    return [img.take() if isinstance(img, Upload) else type(img) for img in imgs]
+    return [img.release() if isinstance(img, Upload) else type(img) for img in imgs]
 
 
 def test_pictures_are_a_list_in_every_body() -> None:

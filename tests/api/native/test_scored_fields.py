@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import CaptionsFields, ChooseFields
+from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import OPT
 from blip2_serve.images import Upload
@@ -19,15 +19,15 @@ def choose(**values: object) -> ChooseFields:
 
 
 def test_captions_takes_what_generate_takes_and_a_number() -> None:
-    fields = validate_fields(CaptionsFields, {"img": IMG, "num_captions": "16", "do_sample": "true", "txt": "a"})
+    fields = validate_fields(CaptionSeveralFields, {"img": IMG, "num_captions": "16", "do_sample": "true", "txt": "a"})
     assert (fields.num_captions, fields.txt, fields.options(OPT).do_sample) == (16, "a", True)
-    assert validate_fields(CaptionsFields, {"img": IMG}).num_captions == 5
+    assert validate_fields(CaptionSeveralFields, {"img": IMG}).num_captions == 5
 
 
 @pytest.mark.parametrize("number", [0, 17, "many", 1.5])
 def test_a_number_of_captions_out_of_bounds_is_refused_by_name(number: Any) -> None:
     with pytest.raises(InvalidField) as caught:
-        validate_fields(CaptionsFields, {"img": IMG, "num_captions": number})
+        validate_fields(CaptionSeveralFields, {"img": IMG, "num_captions": number})
     assert caught.value.about == "num_captions"
 
 

@@ -13,7 +13,7 @@ DIGITS = "0f" * 32
 def test_a_picture_may_be_inline(url: str) -> None:
     source = image_of(url)
     assert isinstance(source, Upload)
-    assert source.take() == b"xyz"
+    assert source.release() == b"xyz"
 
 
 @pytest.mark.parametrize("url", ["http://x/a.jpg", "HTTPS://x/a.jpg", "file:///etc/passwd"])

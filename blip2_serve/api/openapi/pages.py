@@ -1,14 +1,18 @@
-"""The page at /: Swagger's, from the files in BentoML's wheel, and nothing from any other host.
+"""The OpenAPI document at /docs.json, and the page at / that shows it; both in place of BentoML 1.4.40's.
 
-BentoML's own page loads an analytics script from elsewhere. The Content-Security-Policy makes the browser refuse
-whatever would come from, or go to, another host.
+BentoML's document describes its own errors and fields. Its page loads an analytics script from another host; ours is
+Swagger's, from the files in BentoML's wheel, and its Content-Security-Policy makes the browser refuse other hosts.
 """
 
 import base64
 import hashlib
+import json
 
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from blip2_serve.api.middleware.held_body import Headers, HeldBody
+from blip2_serve.api.openapi.document import described
 
 # Without validatorUrl the page would send the address of the service to swagger.io for a badge.
 _SCRIPT = """
@@ -55,8 +59,8 @@ _HEADERS = {
 }
 
 
-class DocsPage:
-    """ASGI middleware: answers GET and HEAD of / in BentoML's place."""
+class Documents:
+    """ASGI middleware: answers GET and HEAD of /, and rewrites BentoML's /docs.json on its way out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -65,5 +69,11 @@ class DocsPage:
         """Pass everything else through untouched."""
         if scope["type"] == "http" and scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
             await HTMLResponse(_HTML, headers=_HEADERS)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "http" and scope["path"].endswith("/docs.json"):
+            send = HeldBody(send, _rewrite).send
+        await self._app(scope, receive, send)
+
+
+def _rewrite(status: int, body: bytes) -> tuple[bytes, Headers]:
+    return (json.dumps(described(json.loads(body))).encode() if status == 200 else body), []

@@ -1,0 +1,79 @@
+"""Where BentoML does otherwise than we need: one patch each, the version it was seen in, and its replacement.
+
+tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. What BentoML lets a service configure or
+wrap is no patch: api/middleware/access_log.py, api/errors.py and api/openapi/pages.py say what they replace.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from bentoml._internal.server.http import instruments, traffic
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blip2_serve.api.errors import error_response
+from blip2_serve.errors import DeadlineExceeded
+
+Middleware = Callable[..., Callable[[Scope, Receive, Send], Awaitable[None]]]
+
+# Kept, because `apply` puts ours in their places.
+BENTOML_TIMEOUT: Middleware = traffic.TimeoutMiddleware
+BENTOML_METRICS: Middleware = instruments.RunnerTrafficMetricsMiddleware
+
+
+def apply(metered_paths: Iterable[str]) -> None:
+    """Put our middleware in the places where BentoML looks when it makes its application."""
+    traffic.TimeoutMiddleware = Timeout
+    instruments.RunnerTrafficMetricsMiddleware = partial(
+        MeteredRoutes, metered=BENTOML_METRICS, paths=frozenset(metered_paths)
+    )
+
+
+class Timeout:
+    """ASGI middleware: 504 where no answer has begun within `timeout` seconds.
+
+    BentoML 1.4.40's TimeoutMiddleware never cancels its timers: each keeps its request's context, 6 KB, in the event
+    loop until the timeout has passed. At 100 requests a second and an hour's timeout that is 2 GB.
+    """
+
+    def __init__(self, app: ASGIApp, timeout: float) -> None:
+        self._app = app
+        self._timeout_s = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything through that begins in time."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+
+                async def send_in_time(message: Message) -> None:
+                    limit.reschedule(None)
+                    await send(message)
+
+                await self._app(scope, receive, send_in_time)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = DeadlineExceeded(f"No answer began within {self._timeout_s:g} s: try again later.")
+            await error_response(late)(scope, receive, send)
+
+
+class MeteredRoutes:
+    """ASGI middleware: applies `metered`, another middleware, to requests for `paths` and to no others.
+
+    BentoML 1.4.40's RunnerTrafficMetricsMiddleware makes a new series of every requested path, and Prometheus keeps a
+    series for ever, in memory and in the files that its processes share.
+    """
+
+    def __init__(self, app: ASGIApp, metered: Middleware, paths: frozenset[str], **options: Any) -> None:
+        self._app = app
+        self._metered = metered(app, **options)
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, metered or not."""
+        app = self._metered if scope.get("path") in self._paths else self._app
+        await app(scope, receive, send)
