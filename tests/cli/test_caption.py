@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from demo import CAPTION, PICTURE
-from serving import ROOT
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT
 
 from blip2_serve.cli.main import main
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from serving import ROOT
+from support.serving import ROOT
 
 from blip2_serve import __version__
 from blip2_serve.cli.main import main

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from demo import PICTURE
-from serving import ROOT, server_environment
+from support.demo import PICTURE
+from support.serving import ROOT, server_environment
 
 
 def test_the_bar_is_on_a_terminals_stderr_and_stdout_stays_clean(tmp_path: Path) -> None:

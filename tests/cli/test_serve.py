@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from demo import CAPTION, PICTURE
-from serving import ROOT, free_port, server_environment
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT, free_port, server_environment
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from bentos import export_tracked_files
-from demo import CAPTION, PICTURE
-from serving import ROOT, free_port, server_environment
+from support.bentos import export_tracked_files
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT, free_port, server_environment
 
 pytestmark = pytest.mark.slow
 # The pinned one: another may be another gigabyte to download.
