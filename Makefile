@@ -42,7 +42,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations=10
 
 # Writes docs/openapi.json; a test compares it with what the server answers.
 openapi: install
@@ -57,7 +57,7 @@ image: bento
 # Needs Debian's chromium, buildah, debootstrap, bubblewrap, nodejs and npm; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=10
 
 # docs/screenshots/, with Debian's chromium.
 screenshots: install

@@ -1,4 +1,4 @@
-"""InstructBLIP's Q-Former, written out on transformers' module (5.23, models/instructblip/modeling_instructblip.py).
+"""InstructBLIP's Q-Former, written out on transformers' module (5.24, models/instructblip/modeling_instructblip.py).
 
 It reads the prompt together with the picture: its queries and the prompt's tokens attend to each other, only the
 queries to the picture, and each has a feed-forward network of its own.

@@ -1,4 +1,4 @@
-"""The ViT, written out on the weights of transformers' module (5.23, models/blip_2/modeling_blip_2.py).
+"""The ViT, written out on the weights of transformers' module (5.24, models/blip_2/modeling_blip_2.py).
 
 The same sums in the same order of casts, without what a module costs per call, and with linear layers that are fused
 and packed (see linear.py). No dropout, no masks: every patch is seen.

@@ -87,9 +87,9 @@ def test_flops_of_an_opt_are_those_that_run() -> None:
     assert flops(model, 1).prefill == all_layers - spared - masked
     cache = DynamicCache(config=model.config.text_config)
     with torch.inference_mode():
-        decoder(inputs_embeds=torch.zeros(1, prefix, 24), past_key_values=cache)
+        decoder(inputs_embeds=torch.zeros(1, prefix, 24), cache=cache)
     for step in range(2):
-        arguments = {"input_ids": torch.tensor([[5]]), "past_key_values": cache}
+        arguments = {"input_ids": torch.tensor([[5]]), "cache": cache}
         assert flops_of_step(model, step) == counted(model.language_model, **arguments)
 
 
@@ -102,7 +102,7 @@ def test_flops_of_a_t5_are_those_that_run(family: str) -> None:
     cross = config.num_decoder_layers * 2 * prefix * 24 * 2 * 20
     assert flops(model, 1).prefill == encoder + cross
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    arguments = {"encoder_outputs": (torch.zeros(1, prefix, 24),), "past_key_values": cache}
+    arguments = {"encoder_outputs": (torch.zeros(1, prefix, 24),), "cache": cache}
     feed = {"decoder_input_ids": torch.tensor([[0]])}
     # Its first step computes the keys and values of the encoder's output.
     assert flops_of_step(model, 0) + cross == counted(language_model, **arguments, **feed)

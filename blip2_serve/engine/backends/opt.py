@@ -1,6 +1,6 @@
 """OPT, decoder-only: the prefix is image tokens and prompt, and it is part of every row's attention.
 
-The layers are written out here, on the weights of transformers' modules (5.23, models/opt/modeling_opt.py): its
+The layers are written out here, on the weights of transformers' modules (5.24, models/opt/modeling_opt.py): its
 decoder takes one place per batch row, and ours has rows at different places whose past is a tree. All variants that
 transformers knows work: norms before or after, projected embeddings, no biases, no final norm.
 """

@@ -2,7 +2,7 @@
 
 transformers' encoder is used as it is. Its decoder computes the position bias from one past length for the whole
 batch and cannot have rows at different places, so the decoder step is written out here on the same weights
-(5.23, models/t5/modeling_t5.py).
+(5.24, models/t5/modeling_t5.py).
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Beam search by transformers' rules, for n requests with the same number of beams k at once.
 
-Source: transformers 5.23, `GenerationMixin._beam_search`, which this follows operation by operation, so that equal
+Source: transformers 5.24, `GenerationMixin._beam_search`, which this follows operation by operation, so that equal
 logits give equal beams, ties included. Only the bookkeeping differs: a hypothesis is not stored as a sequence but as
 a code, the (step, parent row, token) of its last token; `SequenceState.path` finds the rest. And a request leaves the
 batch as soon as it is done, so what guards finished requests in transformers' batch is not needed.

@@ -1,6 +1,6 @@
 """transformers' logits processors for the rows that ask for them, in transformers' order.
 
-Greedy and sampled rows pass logits, beams pass log-probabilities. Source: transformers 5.23,
+Greedy and sampled rows pass logits, beams pass log-probabilities. Source: transformers 5.24,
 `generation/logits_process.py` and `GenerationMixin._get_logits_processor`.
 """
 
