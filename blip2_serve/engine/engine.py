@@ -165,7 +165,7 @@ class Engine:
         self._wake.set()
 
     def _tell(self, event: Event) -> None:
-        """Call the request's sink; the last event takes the sink out, so that every request is answered once."""
+        """Call the request's sink; the last event removes the sink, so that every request is answered once."""
         is_last = isinstance(event, Finished | Failed)
         find = self._sinks.pop if is_last else self._sinks.get
         sink = find(event.request_id, None)

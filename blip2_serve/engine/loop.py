@@ -155,7 +155,7 @@ class Loop:
         self._tell(Failed(sequence.request.request_id, error))
 
     def _leave(self, sequences: Iterable[SequenceState]) -> None:
-        """Take sequences out of the part that holds them in their stage."""
+        """Remove sequences from the part that holds them in their stage."""
         running: list[SequenceState] = []
         for sequence in sequences:
             del self._sequences[sequence.request.request_id]

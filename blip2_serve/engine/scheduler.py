@@ -1,4 +1,4 @@
-"""Who runs next: first come, first served, with a bounded number of exceptions. No torch."""
+"""Chooses the sequences that start: first come, first served, with a bounded number of exceptions. No torch."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -23,6 +23,7 @@ class Scheduler:
         self._num_overtakes = 0
 
     def add(self, sequence: SequenceState) -> None:
+        """Queue a sequence behind all others."""
         self.queue.append(sequence)
 
     def put_back(self, sequences: Iterable[SequenceState]) -> None:

@@ -27,7 +27,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What a backend makes of a request's prompt: `num_cells` cells that are computed once, for all of its rows.
+    """The part of a request that is computed once for all of its rows; `num_cells` are its cells of the cache.
 
     `seed_id` is the token that the first decode step feeds to every row (OPT: the prompt's last token; T5: the
     decoder's start). `seen_ids` are those that transformers' logits processors see before anything is generated.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from engine.driving import Driver, answer, make_engine
-from engine.test_faults import POISON, faulty_engine, poison
+from engine.faulty import POISON, faulty_engine, poison
 from engine.test_parity import assert_same, cases
 from engine.wide_models import KINDS, Case, ask_transformers, image, make_model, pixel_values_of
 from hypothesis import HealthCheck, given, settings
