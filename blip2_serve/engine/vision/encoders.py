@@ -18,10 +18,9 @@ Encode = Callable[[list[ImageInput]], Encoded]
 class Encoders:
     """Hands each micro-batch to one of `num_threads` threads; `on_done` is called there when one is finished.
 
-    `num_begun` micro-batches have begun and are not collected yet.
-
-    All methods but `stop` belong to the loop's thread, which encodes by itself where there are no threads. The threads
-    are daemons: one that hangs in the model does not keep the process from ending.
+    `num_begun` micro-batches have begun and are not collected yet. All methods but `stop` belong to the loop's thread,
+    which encodes by itself where there are no threads. The threads are daemons: one that hangs in the model does not
+    keep the process from ending.
     """
 
     def __init__(self, encode: Encode, num_threads: int, on_done: Callable[[], None]) -> None:
@@ -52,14 +51,6 @@ class Encoders:
             self._begin(images)
         return encoded
 
-    def _begin(self, images: list[ImageInput]) -> None:
-        self.num_begun += 1
-        self._todo.put(images)
-        if len(self._threads) < self.num_begun:
-            thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
     def stop(self, timeout_s: float) -> bool:
         """Wait until the threads have ended, each after its current micro-batch; False if one has not in time.
 
@@ -71,6 +62,14 @@ class Encoders:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _begin(self, images: list[ImageInput]) -> None:
+        self.num_begun += 1
+        self._todo.put(images)
+        if len(self._threads) < self.num_begun:
+            thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _work(self) -> None:
         while (images := self._todo.get()) is not None:
