@@ -165,7 +165,7 @@ class Engine:
         self._wake.set()
 
     def _tell(self, event: Event) -> None:
-        """Call the request's sink; the last event takes the sink out, so that every request is answered once."""
+        """Call the request's sink; the last event removes the sink, so that every request is answered once."""
         is_last = isinstance(event, Finished | Failed)
         find = self._sinks.pop if is_last else self._sinks.get
         sink = find(event.request_id, None)
@@ -191,25 +191,17 @@ def make_sequence(request: Request, backend: Backend, books: RowBooks) -> Sequen
 
     Raises PromptTooLong or InvalidField for a request that could not run even alone.
     """
-    prompt_ids = request.prompt_ids
     if request.num_rows > books.max_rows:
         samples = "continuations" if request.continuations else "num_return_sequences"
         field = "num_beams" if request.uses_beams else samples
         raise InvalidField(f"{field} is at most {books.max_rows} here", about=field)
-    num_prefix = backend.num_prefix(prompt_ids)
+    prefix = backend.prefix(request.prompt_ids)
     max_new_tokens = request.options.max_new_tokens
     try:
-        shape = shape_for(num_prefix, request.num_rows, max_new_tokens, request.uses_beams)
+        shape = shape_for(prefix.num_cells, request.num_rows, max_new_tokens, request.uses_beams)
         books.check_fits(shape)
-        if num_prefix + max_new_tokens > backend.max_length:
+        if prefix.num_cells + max_new_tokens > backend.max_length:
             raise ValueError(f"the context is {backend.max_length} tokens")
     except ValueError as error:
         raise PromptTooLong(f"the prompt and {max_new_tokens} new tokens do not fit: {error}") from error
-    return SequenceState(
-        request,
-        shape=shape,
-        num_prefix=num_prefix,
-        seed_id=backend.seed_id(prompt_ids),
-        seen_ids=backend.seen_ids(prompt_ids),
-        arrived=time.monotonic(),
-    )
+    return SequenceState(request, prefix, shape, arrived=time.monotonic())

@@ -16,7 +16,7 @@ from blip2_serve.engine.runner import Failures, Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import SequenceState, Stage
 from blip2_serve.engine.vision.batcher import VisionBatcher
-from blip2_serve.engine.vision.encoders import Encoded, Encoders
+from blip2_serve.engine.vision.encoders import Encoders
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import Blip2Error, DeadlineExceeded, EngineFailure, Part, UnknownImage
 
@@ -69,7 +69,7 @@ class Loop:
     @property
     def waits_for_images(self) -> bool:
         """True when idle until an encoder finishes."""
-        return self._encoders.is_busy and not self.num_running and not self._scheduler.has_queue
+        return self._encoders.num_begun > 0 and not self.num_running and not self._scheduler.queue
 
     def _read_inbox(self) -> None:
         while self.inbox:
@@ -97,15 +97,7 @@ class Loop:
             self._fail(sequence, DeadlineExceeded("the request did not finish within its deadline"))
 
     def _encode_images(self) -> None:
-        """Collect finished images, then begin as many micro-batches as the encoders have room for."""
-        for encoded in self._encoders.finished():
-            self._collect(encoded)
-        for _ in range(self._encoders.room):
-            if images := self._vision.next_images():
-                self._collect(self._encoders.begin(images))
-
-    def _collect(self, encoded: Encoded) -> None:
-        for image, image_tokens in encoded.items():
+        for image, image_tokens in self._encoders.encode(self._vision.next_images).items():
             waiting = self._vision.pop_waiting(image)
             if isinstance(image_tokens, Exception):
                 self._fail_all(dict.fromkeys(waiting, image_tokens))
@@ -163,7 +155,7 @@ class Loop:
         self._tell(Failed(sequence.request.request_id, error))
 
     def _leave(self, sequences: Iterable[SequenceState]) -> None:
-        """Take sequences out of the part that holds them in their stage."""
+        """Remove sequences from the part that holds them in their stage."""
         running: list[SequenceState] = []
         for sequence in sequences:
             del self._sequences[sequence.request.request_id]

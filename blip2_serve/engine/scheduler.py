@@ -1,4 +1,4 @@
-"""Who runs next: first come, first served, with a bounded number of exceptions. No torch."""
+"""Chooses the sequences that start: first come, first served, with a bounded number of exceptions. No torch."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -19,24 +19,21 @@ class Scheduler:
     def __init__(self, books: RowBooks, max_prefill_tokens: int) -> None:
         self._books = books
         self._max_prefill_tokens = max_prefill_tokens
-        self._queue: deque[SequenceState] = deque()
+        self.queue: deque[SequenceState] = deque()
         self._num_overtakes = 0
 
-    @property
-    def has_queue(self) -> bool:
-        return bool(self._queue)
-
     def add(self, sequence: SequenceState) -> None:
-        self._queue.append(sequence)
+        """Queue a sequence behind all others."""
+        self.queue.append(sequence)
 
     def put_back(self, sequences: Iterable[SequenceState]) -> None:
         """Requeue sequences that were admitted but found no memory; they are first again, in their order."""
-        self._queue.extendleft(reversed(list(sequences)))
+        self.queue.extendleft(reversed(list(sequences)))
 
     def remove(self, sequence: SequenceState) -> None:
         """Remove a sequence from the queue; raises ValueError if it is not in it."""
-        is_head = bool(self._queue) and sequence is self._queue[0]
-        self._queue.remove(sequence)
+        is_head = bool(self.queue) and sequence is self.queue[0]
+        self.queue.remove(sequence)
         if is_head:
             self._num_overtakes = 0
 
@@ -46,16 +43,16 @@ class Scheduler:
         if not self._books.free_rows:
             return admitted
         budget = self._max_prefill_tokens
-        for sequence in list(self._queue):
-            is_head = sequence is self._queue[0]
-            if admitted and sequence.num_prefix > budget:
+        for sequence in list(self.queue):
+            is_head = sequence is self.queue[0]
+            if admitted and sequence.prefix.num_cells > budget:
                 break
             if not is_head and self._num_overtakes >= MAX_OVERTAKES:
                 break
             if not self._books.admit(sequence.shape):
                 continue
-            self._queue.remove(sequence)
+            self.queue.remove(sequence)
             self._num_overtakes = 0 if is_head else self._num_overtakes + 1
             admitted.append(sequence)
-            budget -= sequence.num_prefix
+            budget -= sequence.prefix.num_cells
         return admitted

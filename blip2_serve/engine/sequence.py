@@ -3,6 +3,7 @@
 import math
 import random
 import time
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -24,13 +25,23 @@ class Stage(Enum):
     ENDED = auto()
 
 
-class Rows(Protocol):
-    """The rows of a running request (decoding/stopping.py): they log its steps and know when it is done."""
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The part of a request that is computed once for all of its rows; `num_cells` are its cells of the cache.
 
-    @property
-    def done(self) -> bool:
-        """True once every row has ended."""
-        ...
+    `seed_id` is the token that the first decode step feeds to every row (OPT: the prompt's last token; T5: the
+    decoder's start). `seen_ids` are those that transformers' logits processors see before anything is generated.
+    """
+
+    num_cells: int
+    seed_id: int
+    seen_ids: tuple[int, ...]
+
+
+class Rows(Protocol):
+    """The rows of a running request (decoding/stopping.py): they log its steps, and are done when all have ended."""
+
+    done: bool
 
     def advance(self, numbers: list[float]) -> list[TokenEvent]:
         """Log one step, laid out as `picking.Picked.packed`; return the events of a streaming request."""
@@ -42,31 +53,18 @@ class Rows(Protocol):
 
 
 class SequenceState:
-    """One request on its way: its stage, `num_prefix` cells of prefix, the `shape` of its block, a log of its steps.
+    """One request on its way: its stage, the shape of its block, and the log of its steps.
 
-    `seed_id` is the token that the first decode step feeds to every row (OPT: the prompt's last token; T5: the
-    decoder's start). `seen_ids` are those that transformers' logits processors see before anything is generated.
-    `image_tokens`, a tensor (query tokens, width) in the compute dtype, are kept while the sequence is QUEUED, `rows`
-    while it is RUNNING.
+    `image_tokens`, a tensor (query tokens, width) in the compute dtype, are kept while it is QUEUED, `rows` while it
+    is RUNNING. `arrived` is a `time.monotonic()` instant.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        *,
-        shape: BlockShape,
-        num_prefix: int,
-        seed_id: int,
-        seen_ids: tuple[int, ...],
-        arrived: float,
-    ) -> None:
+    def __init__(self, request: Request, prefix: Prefix, shape: BlockShape, arrived: float) -> None:
         self.request = request
         self.options = request.options
         self.deadline = math.inf if request.deadline is None else request.deadline
+        self.prefix = prefix
         self.shape = shape
-        self.num_prefix = num_prefix
-        self.seed_id = seed_id
-        self.seen_ids = seen_ids
         self.stage = Stage.ARRIVED
         self.image_tokens: Any = None
         self.rows: Rows | None = None

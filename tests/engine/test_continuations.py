@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from engine.test_faults import POISON, faulty_engine, poison
 from engine.test_parity import assert_same, cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.engine.driving import Driver, answer, make_engine
+from support.engine.faulty import POISON, faulty_engine, poison
 from support.engine.wide_models import (
     KINDS,
     Case,

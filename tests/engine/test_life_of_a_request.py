@@ -1,5 +1,6 @@
-"""What happens to a request between `submit` and its last event."""
+"""The life of a request from `submit` to its last event."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from support.engine.driving import Driver, answer, decode, encoder_of, make_engi
 from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.messages import Finished, Request, TokenEvent
+from blip2_serve.engine.sequence import SequenceState, Stage
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidField, PromptTooLong
 from blip2_serve.options import DecodingOptions
@@ -64,6 +66,31 @@ def test_a_request_may_be_cancelled_before_it_runs(model: Any, max_rows: int) ->
     assert driver.finished(2)
 
 
+@pytest.mark.parametrize(
+    ("place", "stage"), [(0, Stage.RUNNING), (1, Stage.QUEUED), (3, Stage.WAITING_FOR_IMAGE), (4, Stage.ARRIVED)]
+)
+def test_a_request_leaves_nothing_behind_whatever_stage_it_leaves_from(model: Any, place: int, stage: Stage) -> None:
+    driver = Driver(make_engine(model, max_rows=1, max_images_per_step=2))
+    driver.send(*[greedy(request_id, image_seed=request_id) for request_id in range(4)])
+    driver.step()
+    driver.send(greedy(4, image_seed=4))
+    loop = driver.engine._loop
+    arrived = [each for each in loop.inbox if isinstance(each, SequenceState)]
+    sequence = [*loop._sequences.values(), *arrived][place]
+    assert sequence.stage is stage
+    assert (sequence.image_tokens is not None, sequence.rows is not None) == (
+        stage is Stage.QUEUED,
+        stage is Stage.RUNNING,
+    )
+    driver.engine.cancel(place)
+    driver.step()
+    assert (sequence.stage, sequence.image_tokens, sequence.rows) == (Stage.ENDED, None, None)
+    assert driver.engine.stats().num_waiting + driver.engine.stats().num_running == 4
+    driver.run()
+    assert driver.events[place] == []
+    assert all(driver.finished(request_id) for request_id in range(5) if request_id != place)
+
+
 def test_cancelling_what_is_not_there_is_harmless(model: Any) -> None:
     driver = Driver(make_engine(model))
     driver.engine.cancel(5)
@@ -94,6 +121,14 @@ def test_beyond_the_queue_the_engine_is_busy(model: Any) -> None:
     driver.step()
     driver.send(greedy(4))
     driver.run()
+
+
+def test_requests_that_are_being_prepared_take_up_room_in_the_queue(model: Any) -> None:
+    driver = Driver(make_engine(model, max_queue=3))
+    driver.send(greedy(0))
+    driver.engine.check_room(num_preparing=1)
+    with pytest.raises(Busy, match="3 requests are waiting"):
+        driver.engine.check_room(num_preparing=2)
 
 
 def test_what_never_fits_is_refused_at_once(model: Any) -> None:
@@ -131,6 +166,16 @@ def test_a_stream_adds_up_to_the_answer(model: Any) -> None:
     assert tuple(event.token_id for event in events) == last.rows[0].ids
     assert tuple(event.logprob for event in events) == last.rows[0].logprobs
     assert "".join(event.text for event in events) == last.rows[0].text == decode(list(last.rows[0].ids))
+
+
+@pytest.mark.parametrize("more", [{"stream": True}, {"stop": ("never",)}, {"stream": True, "stop": ("never",)}])
+def test_a_text_begins_with_what_the_caller_gave(model: Any, more: dict[str, Any]) -> None:
+    driver = Driver(make_engine(model))
+    driver.send(greedy(1, answer_begins=" a photo of", **more))
+    driver.run()
+    *events, last = driver.events[1]
+    assert last.rows[0].text == (" a photo of" + decode(list(last.rows[0].ids))).strip()
+    assert "".join(event.text for event in events) == (last.rows[0].text if "stream" in more else "")
 
 
 def test_the_first_token_is_told_before_the_last_is_made(model: Any) -> None:
@@ -176,6 +221,21 @@ def test_one_micro_batch_of_images_is_encoded_between_two_decode_steps(model: An
         assert len(sizes) == step
         assert driver.engine.stats().num_steps == step
     assert sizes == [2, 2, 1]
+
+
+def test_the_encoder_is_given_each_picture_with_its_instruction(model: Any) -> None:
+    given: list[tuple[bytes, tuple[int, ...]]] = []
+
+    def noting(images: list[bytes], instructions: list[tuple[int, ...]]) -> torch.Tensor:
+        given.extend(zip(images, instructions, strict=True))
+        return encoder_of(model)(images, instructions)
+
+    driver = Driver(make_engine(model, encode_images=noting))
+    pictures = [dataclasses.replace(wide_models.image(seed), instruction_ids=(7, seed)) for seed in range(2)]
+    driver.send(*[dataclasses.replace(greedy(seed), image=picture) for seed, picture in enumerate(pictures)])
+    driver.send(greedy(2, image_seed=2))
+    driver.run()
+    assert given == [(pictures[0].pixels, (7, 0)), (pictures[1].pixels, (7, 1)), (wide_models.image(2).pixels, ())]
 
 
 def test_an_answer_does_not_depend_on_whether_its_image_was_cached(model: Any) -> None:

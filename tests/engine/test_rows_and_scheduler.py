@@ -1,4 +1,4 @@
-"""Who gets rows, and when; plain Python, in milliseconds."""
+"""Rows, cells and images given out in plain Python, in milliseconds."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +7,7 @@ from support.engine.wide_models import Case
 
 from blip2_serve.engine.cache.rows import BlockShape, RowBooks, shape_for
 from blip2_serve.engine.scheduler import MAX_OVERTAKES, Scheduler
-from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.sequence import Prefix, SequenceState
 from blip2_serve.engine.vision.batcher import VisionBatcher
 from blip2_serve.options import DecodingOptions
 
@@ -18,7 +18,7 @@ LARGE = BlockShape(512, 16, 256, beams=True)
 def sequence(num_rows: int = 1, *, num_prefix: int = 20, image_seed: int = 0) -> SequenceState:
     request = Case(image_seed, (2,), DecodingOptions(num_beams=num_rows)).request(0)
     shape = shape_for(num_prefix, num_rows, 30, beams=num_rows > 1)
-    return SequenceState(request, shape=shape, num_prefix=num_prefix, seed_id=2, seen_ids=(2,), arrived=0.0)
+    return SequenceState(request, Prefix(num_prefix, 2, (2,)), shape, arrived=0.0)
 
 
 def test_a_request_gets_the_smallest_block_that_holds_it() -> None:

@@ -17,7 +17,7 @@ from transformers import (
 
 from blip2_serve.engine.cache.rows import shape_for
 from blip2_serve.engine.decoding.picking import warp
-from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.sequence import Prefix, SequenceState
 from blip2_serve.options import DecodingOptions
 
 
@@ -71,7 +71,7 @@ def test_sampling_at_a_tiny_temperature_is_greedy(temperature: float, fields: di
 def sequence_with(options: DecodingOptions) -> SequenceState:
     request = Case(0, (2,), options).request(1)
     shape = shape_for(5, request.num_rows, options.max_new_tokens, beams=False)
-    return SequenceState(request, shape=shape, num_prefix=5, seed_id=2, seen_ids=(2,), arrived=0.0)
+    return SequenceState(request, Prefix(5, 2, (2,)), shape, arrived=0.0)
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from blip2_serve.engine.cache.group import Span, Step
 from blip2_serve.engine.cache.kv_cache import CacheGeometry
+from blip2_serve.engine.sequence import Prefix
 
 
 class Backend(Protocol):
@@ -21,16 +22,8 @@ class Backend(Protocol):
     end_ids: tuple[int, ...]
     max_length: int
 
-    def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
-        """Cells of the prefix of a request with this prompt."""
-        ...
-
-    def seed_id(self, prompt_ids: tuple[int, ...]) -> int:
-        """The token that the first decode step feeds."""
-        ...
-
-    def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
-        """The ids that transformers' logits processors see before the first new token."""
+    def prefix(self, prompt_ids: tuple[int, ...]) -> Prefix:
+        """The prefix of a request with this prompt, its image tokens included."""
         ...
 
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:

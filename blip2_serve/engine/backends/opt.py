@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from blip2_serve.engine.backends.base import additive, attend, join, stack_images
 from blip2_serve.engine.cache.group import Span, Step
 from blip2_serve.engine.cache.kv_cache import CacheGeometry
-from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.sequence import Prefix, SequenceState
 from blip2_serve.model.linear import fuse, linear_of, norm_of
 from blip2_serve.model.reference import end_ids_of
 
@@ -49,17 +49,12 @@ class OptBackend:
         self._width: int = config.hidden_size
         self._scale = self.geometry.head_dim**-0.5
 
-    def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
-        return len(self._image_ids) + len(prompt_ids) - 1
-
-    def seed_id(self, prompt_ids: tuple[int, ...]) -> int:
-        return prompt_ids[-1]
-
-    def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
-        return self._image_ids + prompt_ids
+    def prefix(self, prompt_ids: tuple[int, ...]) -> Prefix:
+        """Image tokens and prompt without its last token, which the first step feeds."""
+        return Prefix(len(self._image_ids) + len(prompt_ids) - 1, prompt_ids[-1], self._image_ids + prompt_ids)
 
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
-        """Store the prefixes: image tokens and prompt without its last token, which the first step feeds."""
+        """Compute all layers' keys and values of the prefixes and store them."""
         embeddings = self._prefix_embeddings(span.sequences, image_tokens)
         hidden = self._project(embeddings) + self._positions[: embeddings.shape[1]]
         for index, layer in enumerate(self._layers):
@@ -106,9 +101,9 @@ class OptBackend:
         self, sequences: Sequence[SequenceState], image_tokens: Sequence[torch.Tensor]
     ) -> torch.Tensor:
         """(n, longest prefix, embedding width) in the compute dtype, padded on the right."""
-        longest = max(sequence.num_prefix for sequence in sequences)
+        longest = max(sequence.prefix.num_cells for sequence in sequences)
         padding = [0] * longest
-        ids = [(list(sequence.seen_ids[:-1]) + padding)[:longest] for sequence in sequences]
+        ids = [(list(sequence.prefix.seen_ids[:-1]) + padding)[:longest] for sequence in sequences]
         embeddings = F.embedding(torch.tensor(ids, device=self._embeddings.device), self._embeddings)
         # As `masked_scatter` in transformers does it, which matters only where embeddings are projected and narrower
         # than the image tokens: the numbers are taken in order.

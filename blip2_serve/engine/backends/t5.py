@@ -17,6 +17,7 @@ from blip2_serve.engine.backends.base import additive, attend, join, stack_image
 from blip2_serve.engine.cache.group import Span, Step
 from blip2_serve.engine.cache.kv_cache import CacheGeometry
 from blip2_serve.engine.cache.rows import PREFIX_CLASSES, TAIL_CLASSES
+from blip2_serve.engine.sequence import Prefix
 from blip2_serve.model.linear import fuse, linear_of
 from blip2_serve.model.reference import end_ids_of
 
@@ -48,14 +49,9 @@ class T5Backend:
         self._head_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         self._bias = _bias_by_distance(decoder.block[0].layer[0].SelfAttention).to(weight.device)
 
-    def num_prefix(self, prompt_ids: tuple[int, ...]) -> int:
-        return len(self._image_ids) + len(prompt_ids)
-
-    def seed_id(self, prompt_ids: tuple[int, ...]) -> int:
-        return self._start_id
-
-    def seen_ids(self, prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
-        return (self._start_id,)
+    def prefix(self, prompt_ids: tuple[int, ...]) -> Prefix:
+        """Image tokens and prompt, which the encoder reads; the decoder begins with its start token."""
+        return Prefix(len(self._image_ids) + len(prompt_ids), self._start_id, (self._start_id,))
 
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
         """Encode the prefixes once and store the keys and values that the cross-attentions will read."""
@@ -88,7 +84,7 @@ class T5Backend:
 
         The mask is None without padding.
         """
-        lengths = [sequence.num_prefix for sequence in span.sequences]
+        lengths = [sequence.prefix.num_cells for sequence in span.sequences]
         longest, num_images = max(lengths), len(self._image_ids)
         prompts = [list(sequence.request.prompt_ids) for sequence in span.sequences]
         ids = [[0] * num_images + prompt + [0] * (longest - num_images - len(prompt)) for prompt in prompts]

@@ -60,8 +60,8 @@ class Group:
     def prepare(self, span: "Span") -> None:
         """Put the slots of a span into their initial state; may be done again."""
         sequences, device = span.sequences, self.tokens.device
-        seeds = torch.tensor([sequence.seed_id for sequence in sequences], device=device)
-        lengths = torch.tensor([sequence.num_prefix for sequence in sequences], device=device)
+        seeds = torch.tensor([sequence.prefix.seed_id for sequence in sequences], device=device)
+        lengths = torch.tensor([sequence.prefix.num_cells for sequence in sequences], device=device)
         prefix = torch.arange(self.shape.prefix, device=device)
         self.tokens[span.start : span.stop] = seeds[:, None]
         self.mask[span.start : span.stop] = False
@@ -139,7 +139,7 @@ class Step:
         self.num_rows = len(span) * shape.num_rows
         sequences = span.sequences
         lengths = [sequence.num_steps for sequence in sequences]
-        starts = [sequence.num_prefix for sequence in sequences]
+        starts = [sequence.prefix.num_cells for sequence in sequences]
         device = group.tokens.device
         self.lengths, starts_ = torch.tensor([lengths, starts]).to(device, non_blocking=True)
         self.positions = starts_ + self.lengths

@@ -20,7 +20,7 @@ class LogitsProcessors:
 
     def __init__(self, sequence: SequenceState, device: torch.device) -> None:
         self._sequence = sequence
-        self.ids = torch.tensor([sequence.seen_ids], device=device).expand(sequence.shape.num_rows, -1)
+        self.ids = torch.tensor([sequence.prefix.seen_ids], device=device).expand(sequence.shape.num_rows, -1)
 
     @staticmethod
     def needed(sequence: SequenceState) -> bool:

@@ -6,6 +6,7 @@ other (beams.py). Everything of one step is decided in a few tensor operations, 
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -34,6 +35,26 @@ class Picked:
     said: dict[SequenceState, torch.Tensor]
     beams: Beams | None = None
     seen: torch.Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        span: Span,
+        tokens: torch.Tensor,
+        columns: list[torch.Tensor],
+        parents: torch.Tensor | None = None,
+        beams: Beams | None = None,
+        seen: torch.Tensor | None = None,
+    ) -> Self:
+        """Pack `columns`, and continue what sequences with logits processors have said; parents (n, k) int64."""
+        packed = torch.cat([column.double() for column in columns], dim=1)
+        processors = span.group.processors
+        said = {
+            sequence: processors[sequence].continued(tokens[index], None if parents is None else parents[index])
+            for index, sequence in enumerate(span.sequences if processors else ())
+            if sequence in processors
+        }
+        return cls(span, packed, tokens, said, beams, seen)
 
     def commit(self) -> None:
         """Make the picks the span's next input. Until now nothing has changed, so a failed step can be run again.
@@ -72,7 +93,7 @@ def _pick_rows(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     if most_likely:
         best = logits.topk(min(most_likely, logits.shape[2])).indices
         columns += [best.flatten(1), logprobs.gather(2, best).flatten(1)]
-    return Picked(span, _pack(columns), tokens, _said(span, tokens))
+    return Picked.of(span, tokens, columns)
 
 
 def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
@@ -83,24 +104,10 @@ def _pick_beams(span: Span, logits: torch.Tensor, ends: EndTokens) -> Picked:
     rules = BeamRules.of(span.sequences, logits.device)
     step = beam_step(beams, logprobs, _process(span, logprobs, ends), ends, rules)
     after = step.beams
-    packed = _pack([step.tokens, step.logprobs, step.parents, step.done, after.scores, after.codes, after.end_logprobs])
+    columns = [step.tokens, step.logprobs, step.parents, step.done, after.scores, after.codes, after.end_logprobs]
     seen = span.group.tails_seen(span)
     seen = seen.gather(1, step.parents[:, :, None].expand(seen.shape))
-    return Picked(span, packed, step.tokens, _said(span, step.tokens, step.parents), after, seen)
-
-
-def _said(span: Span, tokens: torch.Tensor, parents: torch.Tensor | None = None) -> dict[SequenceState, torch.Tensor]:
-    """`Picked.said`; tokens and parents (n, k) int64."""
-    processors = span.group.processors
-    return {
-        sequence: processors[sequence].continued(tokens[index], None if parents is None else parents[index])
-        for index, sequence in enumerate(span.sequences if processors else ())
-        if sequence in processors
-    }
-
-
-def _pack(columns: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([column.double() for column in columns], dim=1)
+    return Picked.of(span, step.tokens, columns, step.parents, after, seen)
 
 
 def _process(span: Span, scores: torch.Tensor, ends: EndTokens) -> torch.Tensor:

@@ -27,14 +27,11 @@ class IndependentRows:
         self._sequence = sequence
         self._end_ids = end_ids
         self._finished: list[FinishedRow | None] = [None] * request.num_rows
+        self.done = False
         self._likely: list[list[tuple[LikelyToken, ...]]] = [[] for _ in self._finished]
         self._texts: list[TextStream] = []
         if request.stream or request.stop:
             self._texts = [TextStream(decode, request.stop, request.answer_begins) for _ in self._finished]
-
-    @property
-    def done(self) -> bool:
-        return None not in self._finished
 
     def finished(self) -> tuple[FinishedRow, ...]:
         """The rows that have ended, in the order of the rows."""
@@ -56,6 +53,7 @@ class IndependentRows:
                 piece = self._add_token(row, token)
                 if request.stream:
                     events.append(TokenEvent(request.request_id, row, token, logprobs[row], piece, likely[row]))
+        self.done = None not in self._finished
         return events
 
     def _add_token(self, row: int, token: int) -> str:
@@ -81,10 +79,7 @@ class GivenRows:
     def __init__(self, sequence: SequenceState) -> None:
         self._sequence = sequence
         self._lengths = [len(ids) for ids in sequence.request.continuations]
-
-    @property
-    def done(self) -> bool:
-        return self._sequence.num_steps >= max(self._lengths)
+        self.done = False
 
     def finished(self) -> tuple[FinishedRow, ...]:
         """The continuations with their log-probabilities, in the order of the request."""
@@ -96,6 +91,7 @@ class GivenRows:
         num_rows = len(self._lengths)
         tokens, logprobs = numbers[:num_rows], numbers[num_rows : 2 * num_rows]
         self._sequence.record([int(token) for token in tokens], logprobs)
+        self.done = self._sequence.num_steps >= max(self._lengths)
         return []
 
 

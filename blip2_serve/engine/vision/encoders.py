@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import torch
@@ -18,8 +18,9 @@ Encode = Callable[[list[ImageInput]], Encoded]
 class Encoders:
     """Hands each micro-batch to one of `num_threads` threads; `on_done` is called there when one is finished.
 
-    All methods but `stop` belong to the loop's thread, which encodes by itself where there are no threads. The threads
-    are daemons: one that hangs in the model does not keep the process from ending.
+    `num_begun` micro-batches have begun and are not collected yet. All methods but `stop` belong to the loop's thread,
+    which encodes by itself where there are no threads. The threads are daemons: one that hangs in the model does not
+    keep the process from ending.
     """
 
     def __init__(self, encode: Encode, num_threads: int, on_done: Callable[[], None]) -> None:
@@ -29,38 +30,26 @@ class Encoders:
         self._threads: list[threading.Thread] = []
         self._todo: SimpleQueue[list[ImageInput] | None] = SimpleQueue()
         self._done: deque[Encoded | Exception] = deque()
-        self._num_begun = 0
+        self.num_begun = 0
 
-    @property
-    def room(self) -> int:
-        """How many micro-batches may begin now."""
-        return self._num_threads - self._num_begun if self._num_threads else 1
+    def encode(self, next_images: Callable[[], list[ImageInput]]) -> Encoded:
+        """Collect all images that are encoded, and begin with as many micro-batches as there is room for.
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a micro-batch has begun that `finished` has not yielded yet."""
-        return self._num_begun > 0
-
-    def begin(self, images: list[ImageInput]) -> Encoded:
-        """Encode these images; returns an empty dict where a thread does it."""
+        Without threads, encode one micro-batch now. Raises the exception that ended a whole micro-batch.
+        """
+        encoded: Encoded = {}
         if not self._num_threads:
-            return self._encode(images)
-        self._num_begun += 1
-        self._todo.put(images)
-        if len(self._threads) < self._num_begun:
-            thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        return {}
-
-    def finished(self) -> Iterator[Encoded]:
-        """Yield what threads have encoded since the last call; raises the exception that ended a whole micro-batch."""
+            images = next_images()
+            return self._encode(images) if images else encoded
         while self._done:
-            encoded = self._done.popleft()
-            self._num_begun -= 1
-            if isinstance(encoded, Exception):
-                raise encoded
-            yield encoded
+            done = self._done.popleft()
+            self.num_begun -= 1
+            if isinstance(done, Exception):
+                raise done
+            encoded |= done
+        while self.num_begun < self._num_threads and (images := next_images()):
+            self._begin(images)
+        return encoded
 
     def stop(self, timeout_s: float) -> bool:
         """Wait until the threads have ended, each after its current micro-batch; False if one has not in time.
@@ -73,6 +62,14 @@ class Encoders:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _begin(self, images: list[ImageInput]) -> None:
+        self.num_begun += 1
+        self._todo.put(images)
+        if len(self._threads) < self.num_begun:
+            thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _work(self) -> None:
         while (images := self._todo.get()) is not None:

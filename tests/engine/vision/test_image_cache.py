@@ -1,4 +1,4 @@
-"""What is read back is what was stored, or nothing."""
+"""Image tokens are read back as they were stored, or not at all."""
 
 import errno
 import os

@@ -171,7 +171,7 @@ class Oracle:
 
 @cache
 def ask_transformers(model: Any, case: Case) -> Oracle:
-    """What `Blip2ForConditionalGeneration.generate` answers to the case alone."""
+    """The answer of `Blip2ForConditionalGeneration.generate` to the case alone."""
     options = case.options
     pixel_values = pixel_values_of(image(case.image_seed)).to(model.dtype)
     beam_options = {"length_penalty": options.length_penalty, "early_stopping": options.early_stopping}
