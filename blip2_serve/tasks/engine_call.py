@@ -32,6 +32,11 @@ class EngineCall:
     ) -> None:
         self.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """True once there is nothing more to hear: the request is answered, has failed, or was closed."""
+        return self._has_ended
+
     def close(self) -> None:
         """Take the request out of the engine, unless it has ended."""
         if not self._has_ended:

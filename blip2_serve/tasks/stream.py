@@ -32,7 +32,6 @@ class CompletionStream:
         self._transcript = transcript
         self._complete = complete
         self._first: StreamPart | None = None
-        self._is_whole = False
 
     async def start(self) -> Self:
         """Wait for the first part, and keep it for the iteration: what fails until then is raised here.
@@ -55,7 +54,7 @@ class CompletionStream:
         first, self._first = self._first, None
         if first is not None:
             return first
-        if self._is_whole:
+        if self._call.has_ended:
             raise StopAsyncIteration
         return await self._next()
 
@@ -66,6 +65,5 @@ class CompletionStream:
     async def _next(self) -> StreamPart:
         event = await self._call.next()
         if isinstance(event, Finished):
-            self._is_whole = True
             return await self._complete(event)
         return CompletionPiece(event.row, event.text, self._transcript.token(event))

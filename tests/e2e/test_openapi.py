@@ -65,6 +65,19 @@ def said(answer: Any) -> Any:
     return [said(each) for each in answer] if isinstance(answer, list) else answer
 
 
+def test_schemas_keep_the_names_that_clients_have_generated_code_by(server: Server) -> None:
+    routes = httpx.get(f"{server.url}/schema.json", timeout=60).json()["routes"]
+    names = {route["name"]: route["input"]["title"] for route in routes}
+    assert names == {
+        "generate": "CaptionInput",
+        "vqa": "AnswerInput",
+        "chat": "ChatInput",
+        "captions": "CaptionsInput",
+        "choose": "ChooseInput",
+        "batch": "BatchInput",
+    }
+
+
 def test_the_file_is_what_the_server_answers(http: httpx.Client) -> None:
     assert http.get("/docs.json").json() == SPEC, "docs/openapi.json is not what /docs.json answers: run make openapi"
 

@@ -1,10 +1,9 @@
-"""How much strangers may send: a limit on every body, whether it says its length or not, and on all of them."""
+"""Limits on what a caller may send: on each body, with or without a declared length, and on all of them together."""
 
 from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blip2_serve.api.errors import error_response
 from blip2_serve.errors import Busy, ImageTooLarge
 
 # Bytes of bodies that may be held at once, by requests that are being received or answered.
@@ -12,15 +11,16 @@ MAX_BYTES_IN_FLIGHT = 2**30
 
 
 class BodyLimit:
-    """ASGI middleware: 413 to a body over the limit, before reading it where its length is declared.
+    """ASGI middleware: 413 for a body over the limit, before reading it where its length is declared.
 
-    All bodies together are bounded by `MAX_BYTES_IN_FLIGHT`; who would exceed that is answered 503.
+    All bodies together are bounded by `MAX_BYTES_IN_FLIGHT`: a request that would exceed it is answered 503. Both are
+    raised, for `api.errors.ErrorShape` to answer or for the endpoint that reads the body.
     """
 
     def __init__(
         self, app: ASGIApp, max_bytes: Callable[[], int], other_paths: Mapping[str, Callable[[], int]] | None = None
     ) -> None:
-        """`max_bytes` is asked once, when the server starts: settings must not be read when this is imported.
+        """Ask `max_bytes` once, when the server starts: settings must not be read when this is imported.
 
         `other_paths` have limits of their own.
         """
@@ -35,12 +35,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes = self._other_paths.get(scope["path"], self._max_bytes)
-        if _declared_length(scope) > max_bytes:
-            await error_response(_too_large(max_bytes))(scope, receive, send)
-        else:
-            await self._counted(max_bytes, scope, receive, send)
-
-    async def _counted(self, max_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
+        if declared_bytes(scope) > max_bytes:
+            raise _too_large(max_bytes)
         received = 0
 
         async def counting() -> Message:
@@ -61,10 +57,11 @@ class BodyLimit:
             self._in_flight -= received
 
 
-def _too_large(max_bytes: int) -> ImageTooLarge:
-    return ImageTooLarge(f"The request has more than the {max_bytes} bytes that are taken: send a smaller picture.")
-
-
-def _declared_length(scope: Scope) -> int:
+def declared_bytes(scope: Scope) -> int:
+    """The Content-Length of a request; 0 where there is none that is a number."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+
+
+def _too_large(max_bytes: int) -> ImageTooLarge:
+    return ImageTooLarge(f"The request has more than the {max_bytes} bytes that are taken: send a smaller picture.")

@@ -21,6 +21,10 @@ class CaptionSeveralAnswer(BaseModel):
     captions: list[ScoredCaption]
 
 
+# The schema's published name, by which clients have generated code; BentoML takes it from the class.
+CaptionSeveralAnswer.__name__ = "CaptionsAnswer"
+
+
 class ChooseAnswer(BaseModel):
     """Answer of /choose, most probable first."""
 

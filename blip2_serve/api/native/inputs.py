@@ -1,9 +1,10 @@
-"""The one module that parses BentoML's requests: what the OpenAPI page shows of each body, and how it is read.
+"""Bodies as BentoML knows them: shown on the OpenAPI page, read by `api.body`. No other module parses its requests.
 
 BentoML calls `from_http_request` and hands the attributes named in `model_fields` to the endpoint. An exception
 raised there would be answered in BentoML's own shape, so a refusal travels to the endpoint in place of the fields.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from _bentoml_sdk.io_models import IODescriptor
@@ -17,38 +18,36 @@ from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields, 
 from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
 from blip2_serve.errors import Blip2Error
 
-# The type is what BentoML's client and the page know a file by; null, which they must not require, is not part of it.
+# BentoML's client and the page know a file by its type; null, which they must not require, is not part of it.
 _IMAGE = Field(None, description=ImageFields.model_fields["img"].description)
 
 
-class _ReadFields:
-    """What an endpoint is called with: `fields=..., request=...`."""
-
+@dataclass(frozen=True, slots=True)
+class _EndpointArguments:
+    fields: Fields | Blip2Error
+    request: Request
     model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
-
-    def __init__(self, fields: Fields | Blip2Error, request: Request) -> None:
-        self.fields = fields
-        self.request = request
-
-
-async def _read(model: type[Fields], request: Request) -> IODescriptor:
-    try:
-        values = await read_body(request, model.repeatable)
-        read = _ReadFields(validate_fields(model, values), request)
-    except Blip2Error as refusal:
-        read = _ReadFields(refusal, request)
-    return cast(IODescriptor, read)
 
 
 class _Input(IODescriptor):
-    """A body, described by its own fields and read as `fields`."""
+    """A body, described by its own fields and read as `fields`; `title` is the published name of its schema."""
 
     fields: ClassVar[type[Fields]]
 
     @classmethod
+    def __pydantic_init_subclass__(cls) -> None:
+        super().__pydantic_init_subclass__()
+        cls.__name__ = cls.model_config.get("title") or cls.__name__  # BentoML names the schema by the class
+
+    @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
-        """What the endpoint is called with."""
-        return await _read(cls.fields, request)
+        """Read the arguments of the endpoint."""
+        fields: Fields | Blip2Error
+        try:
+            fields = validate_fields(cls.fields, await read_body(request, cls.fields.repeatable))
+        except Blip2Error as refusal:
+            fields = refusal
+        return cast(IODescriptor, _EndpointArguments(fields, request))
 
 
 class CaptionInput(CaptionFields, _Input):
@@ -58,7 +57,7 @@ class CaptionInput(CaptionFields, _Input):
     img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
 
 
-class AskInput(AskFields, _Input):
+class AskInput(AskFields, _Input, title="AnswerInput"):
     """Body of /vqa."""
 
     fields = AskFields
@@ -72,7 +71,7 @@ class ChatInput(ChatFields, _Input):
     img: Image.Image = _IMAGE  # type: ignore[assignment]
 
 
-class CaptionSeveralInput(CaptionSeveralFields, _Input):
+class CaptionSeveralInput(CaptionSeveralFields, _Input, title="CaptionsInput"):
     """Body of /captions."""
 
     fields = CaptionSeveralFields

@@ -29,12 +29,12 @@ PATHS = frozenset({"/chat/completions", "/models"})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A request, understood; what it was read from, megabytes of base64, is forgotten."""
+    """A request, understood; its body, megabytes of base64, is forgotten."""
 
     image: ImageSource
-    ask: PromptSpec
+    asked: PromptSpec
     options: DecodingOptions
-    wanted: OutputOptions
+    output: OutputOptions
     logprobs: bool
     stream: bool
     include_usage: bool
@@ -63,7 +63,7 @@ class _Endpoints:
         call = await _read_call(request, tasks)
         if call.stream:
             return await _stream(request, call, tasks)
-        done = await while_connected(request, tasks.complete(call.image, call.ask, call.options, call.wanted))
+        done = await while_connected(request, tasks.complete(call.image, call.asked, call.options, call.output))
         # 16 answers with 20 likely tokens at each place take half a second to write down.
         body = await asyncio.to_thread(_body, tasks.model_name, done, call.logprobs)
         return Response(body, headers=_headers(done), media_type="application/json")
@@ -90,18 +90,18 @@ def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
 
 
 async def _read_call(request: Request, tasks: Tasks) -> _Call:
-    asked = validate_request(await read_json_body(request, EXAMPLE))
-    _check_model(asked.model, tasks)
-    conversation = read_conversation(asked.messages)
-    ask = conversation.ask(asked.task)
+    body = validate_request(await read_json_body(request, EXAMPLE))
+    _check_model(body.model, tasks)
+    conversation = read_conversation(body.messages)
+    asked = conversation.asked(body.task)
     return _Call(
         image=await asyncio.to_thread(image_of, conversation.image),  # megabytes of base64
-        ask=ask,
-        options=asked.options(ask.task, tasks.family),
-        wanted=asked.wanted,
-        logprobs=asked.logprobs,
-        stream=asked.stream,
-        include_usage=asked.stream_options is not None and asked.stream_options.include_usage,
+        asked=asked,
+        options=body.options(asked.task, tasks.family),
+        output=body.output,
+        logprobs=body.logprobs,
+        stream=body.stream,
+        include_usage=body.stream_options is not None and body.stream_options.include_usage,
     )
 
 
@@ -117,11 +117,11 @@ def _check_model(name: str, tasks: Tasks) -> None:
 
 
 async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
-    """Waits for the first token, so that what fails before it is answered with its own status."""
-    stream = await while_connected(request, tasks.stream(call.image, call.ask, call.options, call.wanted))
+    """Wait for the first token, so that a failure before it is answered with its own status."""
+    stream = await while_connected(request, tasks.stream(call.image, call.asked, call.options, call.output))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
     events = chunks.events(stream, call.options.num_return_sequences)
-    return EventStream(events, _headers(stream))
+    return EventStream(stream, events, _headers(stream))
 
 
 def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:

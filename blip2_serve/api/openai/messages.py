@@ -41,8 +41,8 @@ class Conversation:
     turns: list[Turn]
     text: str
 
-    def ask(self, task: Literal["auto", "caption", "vqa", "prefix"]) -> PromptSpec:
-        """What is asked, as `task`.
+    def asked(self, task: Literal["auto", "caption", "vqa", "prefix"]) -> PromptSpec:
+        """Put the conversation as `task`.
 
         Raises:
             InvalidField: the task has no place for what was said.

@@ -106,8 +106,8 @@ class ChatRequest(BaseModel):
         return stop
 
     @property
-    def wanted(self) -> OutputOptions:
-        """What to tell beside the text, and where it ends."""
+    def output(self) -> OutputOptions:
+        """The texts that end an answer, and the number of likely tokens to tell."""
         return OutputOptions(tuple(self.stop), self.top_logprobs)
 
     def options(self, task: TaskName, family: Family) -> DecodingOptions:

@@ -1,7 +1,7 @@
-"""A growing answer as server-sent events: the role, a chunk for every token, why it ended, and `data: [DONE]`.
+"""A growing answer as server-sent events: the role, a chunk for every token, the finish reason, and `data: [DONE]`.
 
-What goes wrong after the first token is an event too, `data: {"error": ...}` without [DONE]: a stream that just ended
-would look like an answer.
+A failure after the first token is an event too, `data: {"error": ...}` without [DONE]: a stream that just ended would
+look like an answer.
 """
 
 import json
@@ -19,17 +19,18 @@ from blip2_serve.tasks.stream import CompletionStream, StreamPart
 
 
 class EventStream(StreamingResponse):
-    """Sends events; whoever stops listening closes their source, which ends the work for it at once."""
+    """Sends the events of a stream; a caller that leaves, even before the first one, ends the work at once."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
+    def __init__(self, stream: CompletionStream, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
         super().__init__(events, headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._stream = stream
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer until the end or until the caller leaves."""
-        async with aclosing(self._events):
+        async with aclosing(self._stream), aclosing(self._events):
             await super().__call__(scope, receive, send)
 
 
@@ -42,17 +43,16 @@ class Chunks:
         self._include_usage = include_usage
 
     async def events(self, stream: CompletionStream, num_answers: int) -> AsyncGenerator[str, None]:
-        """The events of a stream that has started."""
-        async with aclosing(stream):
-            try:
-                for index in range(num_answers):
-                    yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
-                async for part in stream:
-                    for event in self._events_of(part):
-                        yield event
-                yield "data: [DONE]\n\n"
-            except Exception as error:
-                yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
+        """Yield the events of a stream that has started."""
+        try:
+            for index in range(num_answers):
+                yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
+            async for part in stream:
+                for event in self._events_of(part):
+                    yield event
+            yield "data: [DONE]\n\n"
+        except Exception as error:
+            yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
 
     def _events_of(self, part: StreamPart) -> list[str]:
         if isinstance(part, CompletedRequest):

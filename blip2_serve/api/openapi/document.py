@@ -1,6 +1,5 @@
 """The OpenAPI document as a whole: BentoML's and FastAPI's, with what this service really takes and answers."""
 
-import json
 import re
 from typing import Any
 
@@ -22,20 +21,11 @@ _TAGS = [
 ]
 
 
-# Names of schemas as they were published first, by which clients have generated code.
-_PUBLISHED = {
-    "AskInput": "AnswerInput",
-    "CaptionSeveralInput": "CaptionsInput",
-    "CaptionSeveralAnswer": "CaptionsAnswer",
-}
-
-
 def described(spec: dict[str, Any]) -> dict[str, Any]:
-    """BentoML's `spec` as that of this service.
+    """Turn BentoML's `spec` into that of this service; changes it in place.
 
     The version is 3.1, whose schemas are JSON Schema's: that is what pydantic writes.
     """
-    spec = _with_published_names(spec)
     spec["openapi"] = "3.1.0"
     spec["info"] = {"title": "blip2-serve", "version": __version__, "description": _DESCRIPTION}
     spec["tags"] = _TAGS
@@ -47,14 +37,6 @@ def described(spec: dict[str, Any]) -> dict[str, Any]:
     spec["paths"].update(INFRASTRUCTURE)
     _forget_unused_schemas(spec)
     return spec
-
-
-def _with_published_names(spec: dict[str, Any]) -> dict[str, Any]:
-    written = json.dumps(spec)
-    for name, published in _PUBLISHED.items():
-        written = written.replace(name, published)
-    renamed: dict[str, Any] = json.loads(written)
-    return renamed
 
 
 def _name_operations(spec: dict[str, Any]) -> None:

@@ -8,9 +8,11 @@ from typing import Any, Self, cast
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
+from blip2_serve.api.openai.stream import Chunks, EventStream
 from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
@@ -39,8 +41,7 @@ class FailingTasks:
 
     async def stream(self, *asked: object) -> CompletionStream:
         call = FailingCall(self._error, [TokenEvent(0, 0, 5, -0.5, piece.text) for piece in self._pieces])
-        stream = CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
-        return await stream.start()
+        return await stream_of(call).start()
 
 
 class FailingCall:
@@ -49,17 +50,19 @@ class FailingCall:
     def __init__(self, error: Exception, events: list[TokenEvent]) -> None:
         self._error = error
         self._events = events
+        self.has_ended = False
 
     def __enter__(self) -> Self:
         return self
 
     async def next(self) -> TokenEvent:
         if not self._events:
+            self.has_ended = True
             raise self._error
         return self._events.pop(0)
 
     def close(self) -> None:
-        self._events.clear()
+        self.has_ended = True
 
 
 class FixedTranscript:
@@ -67,6 +70,10 @@ class FixedTranscript:
 
     def token(self, event: TokenEvent) -> ChosenToken:
         return ChosenToken("a", b"a", event.logprob)
+
+
+def stream_of(call: FailingCall) -> CompletionStream:
+    return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
 
 
 async def _never(finished: object) -> CompletedRequest:
@@ -109,6 +116,22 @@ def test_what_fails_after_it_is_the_streams_last_event(error: Exception, code: s
     assert [event["choices"][0]["delta"].get("content") for event in events[:-1]] == ["", "a", "a"]
     assert events[-1]["error"]["code"] == code
     assert "secret" not in reply.text
+
+
+def test_a_caller_that_left_before_the_first_event_ends_the_work() -> None:
+    call = FailingCall(KeyError(), [TokenEvent(0, 0, 5, -0.5, "a")])
+
+    async def gone(*message: object) -> None:
+        raise OSError
+
+    async def answer() -> None:
+        stream = await stream_of(call).start()
+        events = Chunks("tiny", logprobs=False, include_usage=False).events(stream, 1)
+        await EventStream(stream, events, {})({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(answer())
+    assert call.has_ended
 
 
 def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:

@@ -27,19 +27,19 @@ def said(words: str, **more: object) -> dict[str, Any]:
 def test_a_question_and_a_picture_are_a_chat() -> None:
     conversation = read_conversation([user(text(" what? "), PICTURE)])
     assert conversation.image == PICTURE["image_url"]["url"]  # type: ignore[index]
-    assert conversation.ask("auto") == PromptSpec("chat", "what?", [])
+    assert conversation.asked("auto") == PromptSpec("chat", "what?", [])
 
 
 @pytest.mark.parametrize("content", [[PICTURE], [PICTURE, text("")], [text(" \n"), PICTURE]])
 def test_a_picture_without_text_asks_for_a_caption(content: list[object]) -> None:
-    assert read_conversation([user(*content)]).ask("auto") == PromptSpec("caption")
+    assert read_conversation([user(*content)]).asked("auto") == PromptSpec("caption")
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_the_picture_may_sit_in_any_turn(place: int) -> None:
     messages = [user(text("what?")), said("a cat"), user(text("where?")), said("here"), user(text("why?"))]
     messages[place]["content"].insert(0, PICTURE)
-    assert read_conversation(messages).ask("auto") == PromptSpec(
+    assert read_conversation(messages).asked("auto") == PromptSpec(
         "chat", "why?", [("what?", "a cat"), ("where?", "here")]
     )
 
@@ -128,10 +128,10 @@ def test_what_blip_2_cannot_do_is_refused_with_its_place(messages: list[object],
 
 def test_a_task_is_asked_by_name() -> None:
     asked = read_conversation([user(PICTURE, text("a photo of"))])
-    assert asked.ask("vqa") == PromptSpec("vqa", "a photo of")
-    assert asked.ask("prefix") == PromptSpec("prefix", "a photo of")
-    assert read_conversation([user(PICTURE)]).ask("caption") == PromptSpec("caption")
-    assert read_conversation([user(PICTURE)]).ask("vqa") == PromptSpec("vqa")
+    assert asked.asked("vqa") == PromptSpec("vqa", "a photo of")
+    assert asked.asked("prefix") == PromptSpec("prefix", "a photo of")
+    assert read_conversation([user(PICTURE)]).asked("caption") == PromptSpec("caption")
+    assert read_conversation([user(PICTURE)]).asked("vqa") == PromptSpec("vqa")
 
 
 @pytest.mark.parametrize(
@@ -147,4 +147,4 @@ def test_a_task_is_asked_by_name() -> None:
 )
 def test_a_task_has_no_place_for_what_it_would_ignore(messages: list[object], task: Any) -> None:
     with pytest.raises(InvalidField):
-        read_conversation(messages).ask(task)
+        read_conversation(messages).asked(task)

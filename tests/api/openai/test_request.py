@@ -41,8 +41,8 @@ def test_the_defaults_of_a_task_are_those_of_its_endpoint() -> None:
 
 
 def test_stop_is_a_text_or_some() -> None:
-    assert request(stop=" of").wanted == OutputOptions((" of",))
-    assert request(stop=["a", "b", "c", "d"], logprobs=True, top_logprobs=3).wanted == OutputOptions(
+    assert request(stop=" of").output == OutputOptions((" of",))
+    assert request(stop=["a", "b", "c", "d"], logprobs=True, top_logprobs=3).output == OutputOptions(
         ("a", "b", "c", "d"), 3
     )
 
