@@ -1,7 +1,7 @@
-"""Where BentoML does otherwise than we need: one patch each, the version it was seen in, and its replacement.
+"""Patches of BentoML: each names the version that needs it.
 
-tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. What BentoML lets a service configure or
-wrap is no patch: api/middleware/access_log.py, api/errors.py and api/openapi/pages.py say what they replace.
+tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. A replacement that BentoML supports is no
+patch and stands elsewhere: api/middleware/access_log.py, api/errors.py, api/native/inputs.py, api/openapi/pages.py.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from blip2_serve.errors import DeadlineExceeded
 
 Middleware = Callable[..., Callable[[Scope, Receive, Send], Awaitable[None]]]
 
-# Kept, because `apply` puts ours in their places.
+# The originals; `apply` replaces them.
 BENTOML_TIMEOUT: Middleware = traffic.TimeoutMiddleware
 BENTOML_METRICS: Middleware = instruments.RunnerTrafficMetricsMiddleware
 
 
 def apply(metered_paths: Iterable[str]) -> None:
-    """Put our middleware in the places where BentoML looks when it makes its application."""
+    """Replace BentoML's middleware where BentoML looks it up when it builds its application."""
     traffic.TimeoutMiddleware = Timeout
     instruments.RunnerTrafficMetricsMiddleware = partial(
         MeteredRoutes, metered=BENTOML_METRICS, paths=frozenset(metered_paths)
@@ -31,10 +31,10 @@ def apply(metered_paths: Iterable[str]) -> None:
 
 
 class Timeout:
-    """ASGI middleware: 504 where no answer has begun within `timeout` seconds.
+    """ASGI middleware: answers 504 when no answer has begun within `timeout` seconds.
 
     BentoML 1.4.40's TimeoutMiddleware never cancels its timers: each keeps its request's context, 6 KB, in the event
-    loop until the timeout has passed. At 100 requests a second and an hour's timeout that is 2 GB.
+    loop until the timeout has passed. 100 requests a second under an hour's timeout hold 2 GB.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:
@@ -42,7 +42,7 @@ class Timeout:
         self._timeout_s = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through that begins in time."""
+        """Pass on every answer that begins in time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,10 +62,10 @@ class Timeout:
 
 
 class MeteredRoutes:
-    """ASGI middleware: applies `metered`, another middleware, to requests for `paths` and to no others.
+    """ASGI middleware: applies another middleware, `metered`, to requests for `paths` only.
 
-    BentoML 1.4.40's RunnerTrafficMetricsMiddleware makes a new series of every requested path, and Prometheus keeps a
-    series for ever, in memory and in the files that its processes share.
+    BentoML 1.4.40's RunnerTrafficMetricsMiddleware creates a series for every requested path, and Prometheus keeps
+    each series for ever, in memory and in the files that its processes share.
     """
 
     def __init__(self, app: ASGIApp, metered: Middleware, paths: frozenset[str], **options: Any) -> None:

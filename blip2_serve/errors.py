@@ -1,4 +1,4 @@
-"""The error tree. Every class carries the HTTP status and the stable code it is answered with.
+"""The error tree. Every class carries its HTTP status and its stable code.
 
 Blip2Error
   RequestError             the caller's fault; the message is safe to show
@@ -28,8 +28,9 @@ class Part(Enum):
 class Blip2Error(Exception):
     """Base of everything this package raises on purpose.
 
-    `message` tells the reader what to do next. `about` is the part of the request at fault, or the name of a decoding
-    option or of a protocol's own field.
+    Attributes:
+        message: says what went wrong and what to do next.
+        about: the part of the request at fault, or the name of a decoding option or of a protocol's own field.
     """
 
     status: ClassVar[int] = 500
@@ -49,7 +50,7 @@ class RequestError(Blip2Error):
 
 
 class InvalidField(RequestError):
-    """A field is missing, unknown, of the wrong type or out of bounds; `about` tells which."""
+    """A field is missing, unknown, of the wrong type or out of bounds; `about` names it."""
 
     code = "invalid_field"
 
@@ -61,19 +62,19 @@ class InvalidImage(RequestError):
 
 
 class UrlNotAllowed(RequestError):
-    """The text of a picture's URL is one that this server does not fetch."""
+    """This server does not fetch the picture's URL."""
 
     code = "url_not_allowed"
 
 
 class ImageFetchFailed(RequestError):
-    """A picture's URL gave no picture; often the message does not say why, so that nobody can look inside with it."""
+    """A picture's URL gave no picture; the message often hides why, so that nobody can probe the network with it."""
 
     code = "image_fetch_failed"
 
 
 class UnknownImage(RequestError):
-    """The picture with this id is not in the cache, or not any more: it has to be sent again."""
+    """The cache does not hold the picture with this id: send the picture again."""
 
     status = 404
     code = "unknown_image"
@@ -86,7 +87,7 @@ class PromptTooLong(RequestError):
 
 
 class UnknownModel(RequestError):
-    """The request names a model that is not the one which is served; the code is OpenAI's."""
+    """The request names a model that is not served here; the code is OpenAI's."""
 
     status = 404
     code = "model_not_found"
@@ -100,21 +101,21 @@ class ImageTooLarge(RequestError):
 
 
 class UnsupportedImage(RequestError):
-    """The bytes are of no image format that is served."""
+    """The bytes are in no supported image format."""
 
     status = 415
     code = "unsupported_image"
 
 
 class UnsupportedBody(RequestError):
-    """The Content-Type of the request is none that is read."""
+    """The request's Content-Type is not supported."""
 
     status = 415
     code = "unsupported_body"
 
 
 class ClientGone(Blip2Error):
-    """The caller went away before its answer; the status is nginx's, for the log, as nobody reads it."""
+    """The caller left before its answer; the status is nginx's and only the log sees it."""
 
     status = 499
     code = "client_closed_request"
@@ -139,19 +140,19 @@ class DeadlineExceeded(Blip2Error):
 
 
 class EngineFailure(Blip2Error):
-    """The model failed on this request; others are not concerned."""
+    """The model failed on this request; others are unaffected."""
 
     code = "engine_failure"
 
 
 class EngineDead(Blip2Error):
-    """The model's loop has stopped; the server has to be restarted."""
+    """The model's loop has stopped: restart the server."""
 
     status = 503
     code = "engine_dead"
 
 
 class StartupError(Blip2Error):
-    """The settings or the weights are no good; the process ends with this line."""
+    """The settings or the weights are unusable; the process ends with this line."""
 
     code = "startup_error"

@@ -1,4 +1,4 @@
-"""The BentoML service: settings in, endpoints and probes out. Everything else is in `blip2_serve/`."""
+"""The BentoML service: settings in, endpoints and probes out. The work is done elsewhere in the package."""
 
 import logging
 from functools import cache
@@ -59,8 +59,8 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
     traffic={"timeout": MAX_DEADLINE_S + 60},
-    logging={"access": {"enabled": False}},  # see api/access_log.py
-    # Spans that nobody collects took a third of a request's time on the event loop; docs/deploy.md says how to trace.
+    logging={"access": {"enabled": False}},  # api/middleware/access_log.py says why
+    # Uncollected spans took a third of a request's time on the event loop; docs/deploy.md says how to trace.
     tracing={"excluded_urls": ".*"},
 )
 class Blip2:
@@ -83,7 +83,7 @@ class Blip2:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """End the whole process with one line where the settings or the weights are no good."""
+        """End the whole process with one line if the settings or the weights are unusable."""
         try:
             check_start(_settings())
         except StartupError as error:
@@ -148,15 +148,15 @@ class Blip2:
         return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
 
     def _headers(self, image_id: str | None = None) -> dict[str, str]:
-        """What every answer tells beside itself; `image_id` where it is about one picture."""
+        """Headers of every answer; with the id of its picture, if it is about one."""
         about = {} if image_id is None else {"X-Image-Id": image_id}
         return {**about, "X-Model": self._tasks.model_name}
 
     def _reply(self, answer: Answer) -> str:
-        """Plain text, with what else there is to say in headers.
+        """Answer in plain text, with ids, counts and timings as headers.
 
-        The endpoints declare `str`, which is what the OpenAPI page and BentoML's client go by; BentoML passes a
-        Response on as it is, and skips building a schema for every answer.
+        The endpoints declare `str` for the OpenAPI page and BentoML's client; BentoML sends a Response unchanged, and
+        builds no schema for it.
         """
         headers = {
             **self._headers(answer.image_id),

@@ -1,8 +1,7 @@
-"""What of gradio strangers may ask for; the rest of its routes do not exist here.
+"""The only routes of gradio that strangers can reach.
 
-Gradio 6.31 fetches URLs and proxies for who asks it, lists and calls its functions, and, mounted on another
-application, copies any file of this machine that the data of a call names (`processing_utils._check_allowed` acts only
-where gradio runs its own server).
+Gradio 6.31 fetches and proxies URLs for anyone, lists and calls its functions, and, mounted on another application,
+copies any file of this machine that a call names (`processing_utils._check_allowed` acts only in gradio's own server).
 """
 
 import asyncio
@@ -29,7 +28,7 @@ _READ = re.compile(
     rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue/data|upload_progress)|{re.escape(_FILE)}.+",
     re.DOTALL,
 )
-# A call carries texts and the name of a picture; the picture itself is uploaded.
+# A call carries texts and the name of an uploaded picture.
 MAX_CALL_BYTES = 2**20
 # Gradio looks for these at the root of the host, where the page is not.
 _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
@@ -45,7 +44,7 @@ class Door:
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what the page itself asks for; everything else is answered 404."""
+        """Pass on the requests that the page itself makes; answer 404 to all others."""
         if scope["type"] != "http":
             return
         path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
@@ -76,7 +75,7 @@ class Door:
         await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
 
     async def _checked_call(self, receive: Receive) -> bytes:
-        """The body of a call that names no file but uploaded ones; gradio would fetch or copy any other."""
+        """Read a call, and refuse it if it names any but uploaded files, which gradio would fetch or copy."""
         body = bytearray()
         more = True
         while more:
@@ -96,7 +95,7 @@ class Door:
 
 
 def _named_files(content: object) -> Iterator[object]:
-    """Whatever gradio takes for the path of a file, at any depth."""
+    """Yield every value that gradio takes for the path of a file, at any depth."""
     if isinstance(content, list):
         for value in content:
             yield from _named_files(value)
@@ -108,12 +107,12 @@ def _named_files(content: object) -> Iterator[object]:
 
 
 def _shown(error: RequestError) -> JSONResponse:
-    """An error as everywhere; gradio's page shows what it finds under `detail`."""
+    """Answer an error in our shape; gradio's page shows the text under `detail`."""
     return JSONResponse({**error_body(error), "detail": error.message}, error.status)
 
 
 async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run `app`; where the body breaks a limit, that is raised, and what `app` would answer to it is dropped."""
+    """Run `app`; if the body breaks a limit, raise that error and drop the answer of `app`."""
     failure: Blip2Error | None = None
 
     async def receiving() -> Message:
@@ -134,7 +133,7 @@ async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read, and then what else there comes."""
+    """Make a `receive` that repeats a body that was read, then passes on later messages."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replaying() -> Message:
@@ -144,7 +143,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _policy(script_hashes: str) -> str:
-    """Everything from this server alone; gradio sets styles inline, and shows pictures as data and blobs."""
+    """Allow this server only; gradio sets styles inline, and shows pictures as data and blobs."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -161,7 +160,7 @@ def _policy(script_hashes: str) -> str:
     )
 
 
-# What is not the page is no page: an uploaded file must not become one.
+# For everything but the page: a browser must not render an uploaded file as one.
 _NOTHING = "default-src 'none'; sandbox"
 
 
@@ -183,7 +182,7 @@ def _with_headers(send: Send, policy: str) -> Send:
 
 
 def _with_hashed_scripts(_status: int, body: bytes) -> tuple[bytes, Headers]:
-    """The policy names the scripts in the page, which differ by its address."""
+    """Name the page's scripts in its policy; they differ with its address."""
     page = body.replace(_ROOT_LINK, _OWN_LINK)
     hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
     return page, _headers(_policy(" ".join(f"'sha256-{each}'" for each in hashes)))

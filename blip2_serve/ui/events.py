@@ -1,4 +1,4 @@
-"""What all events of the page have in common."""
+"""Common to all events of the page: their options, and errors as messages."""
 
 import html
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ import gradio as gr
 
 from blip2_serve.api.errors import public_error
 
-# Values come as they were sent and are judged by the fields of the endpoints; nothing appears in gradio's API.
+# The endpoints' fields check the values, not gradio; nothing appears in gradio's API.
 EVENT = {"preprocess": False, "api_visibility": "private"}
 
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Show what a caller of the endpoints would be told; gradio takes the message for HTML."""
+    """Show the message that a caller of the endpoints would get, escaped: gradio takes it for HTML."""
     try:
         yield
     except Exception as error:

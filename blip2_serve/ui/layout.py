@@ -1,4 +1,4 @@
-"""The page: one picture on the left, what to do with it on the right."""
+"""The page: one picture on the left, the tabs that work on it on the right."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ _DEMO_SEES = "It knows one or two coloured shapes on a plain background and noth
 
 
 def gradio_app(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> FastAPI:
-    """The page as an application, whose lifespan has to be run; `examples` lie where gradio keeps its files.
+    """Make the page an application, whose lifespan must run; `examples` lie where gradio keeps its files.
 
-    Gradio takes what is not said here from GRADIO_*.
+    Gradio reads every other setting from GRADIO_*.
     """
     page = _page(tasks, examples)
     page.queue(max_size=settings.max_queue, default_concurrency_limit=None, api_open=False)

@@ -1,4 +1,4 @@
-"""The picture that all tabs are about, and how its bytes reach `Tasks`."""
+"""The picture that all tabs share, and its bytes for `Tasks`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from blip2_serve.ui.events import EVENT, errors_shown
 
 
 def picture_input(examples: Sequence[Path]) -> gr.Image:
-    """A place to drop, paste, choose or take a picture, with examples below."""
+    """Add a place to drop, paste, choose or take a picture, with examples below."""
     picture = gr.Image(
         label="Picture",
         type="filepath",
@@ -39,7 +39,7 @@ def picture_input(examples: Sequence[Path]) -> gr.Image:
 
 
 async def upload_of(picture: dict[str, Any] | None) -> Upload:
-    """The bytes as they were sent: their limits are those of every picture, and gradio decodes none.
+    """Read the bytes as they were sent: gradio decodes no picture, and the limits are those of every upload.
 
     Raises:
         InvalidImage: there is no picture, or it is no longer kept.

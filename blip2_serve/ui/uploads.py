@@ -1,4 +1,4 @@
-"""Where gradio keeps the pictures of visitors: a folder of this process, bounded in bytes and in time."""
+"""The folder in which gradio keeps visitors' pictures, bounded in bytes and in time."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 MAX_AGE_S = 3600.0
 _PREFIX = "blip2-ui-"
-# What a file is counted as at least: a folder of millions of tiny ones is full, too.
+# The least that a file counts as: millions of tiny files fill a folder, too.
 MIN_FILE_BYTES = 65_536
 
 
@@ -30,7 +30,7 @@ class Uploads:
         return copy
 
     def holds(self, path: object) -> bool:
-        """Whether `path`, whatever a stranger sent, is the path of a file inside the folder."""
+        """True if `path`, an untrusted value, is the path of a file inside the folder."""
         if not isinstance(path, str):
             return False
         try:
@@ -40,7 +40,7 @@ class Uploads:
             return False
 
     def make_room(self, needed_bytes: int = 0) -> None:
-        """Delete what is older than `MAX_AGE_S`, and the oldest until `needed_bytes` fit below the limit."""
+        """Delete files older than `MAX_AGE_S`, then the oldest until `needed_bytes` fit below the limit."""
         found = sorted(self._sent(), key=lambda each: each[1].st_mtime)
         num_bytes = sum(_cost(status) for _, status in found) + needed_bytes
         for path, status in found:
@@ -53,7 +53,7 @@ class Uploads:
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def tidy(self) -> None:
-        """To be called oftener than every `MAX_AGE_S`: also deletes the folders of processes that were killed."""
+        """Make room, and delete the folders of killed processes; call this oftener than every `MAX_AGE_S`."""
         self.make_room()
         os.utime(self.folder)  # says that this process lives
         for other in self.folder.parent.glob(f"{_PREFIX}*"):
@@ -66,7 +66,7 @@ class Uploads:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _sent(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """The files that visitors sent."""
+        """Yield the files that visitors sent."""
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # another upload has just made room
                 if path not in self._kept and path.is_file():

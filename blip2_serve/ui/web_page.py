@@ -1,4 +1,4 @@
-"""The page's life: opened when the model is there, closed with the service; without gradio there is none."""
+"""Opens the page once the model is loaded, and closes it with the service; without gradio there is no page."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from blip2_serve.ui.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
-# Pictures of visitors that are kept: so many of the largest that may be sent.
+# The folder of uploads holds this many of the largest pictures that may be sent.
 _MAX_LARGEST_UPLOADS = 10
 _TIDY_EVERY_S = 600.0
 
 
 class WebPage:
-    """An ASGI application that answers 404 as long as it is not open."""
+    """An ASGI application that answers 404 until it is open."""
 
     def __init__(self) -> None:
         self._app: ASGIApp = PlainTextResponse(status_code=404)
@@ -31,7 +31,7 @@ class WebPage:
         await self._app(scope, receive, send)
 
     async def open(self, tasks: Tasks, settings: Settings) -> None:
-        """Serve the page if the settings want it and gradio is installed; takes two seconds."""
+        """Serve the page if the settings ask for it and gradio is installed; takes two seconds."""
         if settings.ui == "off":
             return
         try:
@@ -63,6 +63,6 @@ async def _tidy(uploads: Uploads) -> None:
     while True:
         try:
             await asyncio.to_thread(uploads.tidy)
-        except OSError as error:  # a full disk, or somebody else who tidies: may have passed the next time
+        except OSError as error:  # a full disk, or another process that tidies: try again later
             logger.warning("The pictures of visitors were not tidied: %s", error)
         await asyncio.sleep(_TIDY_EVERY_S)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, and whoever notices, leaves in one shape."""
+"""Every error leaves in one shape, whichever layer raised it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What of gradio strangers may reach, with an application in gradio's place that answers everything."""
+"""Strangers reach only the page's own routes; an application that answers everything stands in for gradio."""
 
 import asyncio
 import base64

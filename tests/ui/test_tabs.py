@@ -1,4 +1,4 @@
-"""What people type and choose, as the fields of the endpoints."""
+"""Typed and chosen values become the fields of the endpoints."""
 
 import asyncio
 from pathlib import Path

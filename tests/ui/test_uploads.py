@@ -26,7 +26,7 @@ def uploads() -> Iterator[Uploads]:
 
 
 def send(uploads: Uploads, name: str, num_bytes: int, age_s: float = 0) -> Path:
-    """What gradio does with an upload: a file in a folder of its own."""
+    """Store an upload as gradio does: a file in a folder of its own."""
     path = uploads.folder / name / "image.png"
     path.parent.mkdir()
     path.write_bytes(b"x" * num_bytes)

@@ -1,4 +1,4 @@
-"""What keeps the page's folder tidy as long as the page is there."""
+"""The page's folder is tidied as long as the page is open."""
 
 import asyncio
 from typing import cast

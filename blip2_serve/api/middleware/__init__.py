@@ -1,1 +1,1 @@
-"""ASGI middleware around the whole service: limits, logs, one shape for errors, the pages that document it."""
+"""ASGI middleware around the whole service: byte limits, the access log, answers that are held and rewritten."""

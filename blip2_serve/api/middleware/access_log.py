@@ -1,4 +1,4 @@
-"""One line a request. BentoML's own access log prints paths raw, newlines included, and fails on odd headers."""
+"""Logs one line a request. BentoML 1.4.40's access log prints raw paths, newlines too, and fails on odd headers."""
 
 import logging
 import time
@@ -8,18 +8,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-# Asked every few seconds by machines.
+# Machines ask for these every few seconds.
 _SILENT_PATHS = {"/livez", "/readyz", "/healthz", "/metrics"}
 
 
 class AccessLog:
-    """ASGI middleware: logs method, path, status and milliseconds, in characters that a stranger cannot choose."""
+    """ASGI middleware: logs method, quoted path, status and milliseconds."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through."""
+        """Pass the request on, and log it when it ends."""
         if scope["type"] != "http" or scope["path"] in _SILENT_PATHS:
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""What is answered in JSON: the shapes that the OpenAPI page shows."""
+"""The answers in JSON, in the shapes that the OpenAPI page shows. Their docstrings are published there."""
 
 from typing import Annotated, Literal, TypeVar, cast
 
@@ -59,7 +59,7 @@ class Error(BaseModel):
     error: ErrorDetails
 
 
-# BentoML's client knows a union by its first member, and drops what that has not.
+# BentoML's client reads a union as its first member, and drops every other field.
 _Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
 
 
@@ -70,12 +70,12 @@ class BatchAnswer(BaseModel):
 
     @classmethod
     def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
-        """The results as they are answered."""
+        """Write down the results of a batch."""
         return cls(results=[_entry(result) for result in results])
 
 
 def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
-    """`answer` as the response that BentoML passes on; typed as what the endpoint declares."""
+    """Make `answer` a response, which BentoML sends unchanged; its declared type is the endpoint's."""
     return cast(ShapeT, JSONResponse(answer.model_dump(mode="json"), headers=headers))
 
 

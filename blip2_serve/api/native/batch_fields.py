@@ -56,11 +56,11 @@ class BatchFields(DecodingFields, PicturesFields):
 
     @property
     def texts(self) -> list[str | None]:
-        """The text of each picture; None where it is not given."""
+        """The text of each picture, or None."""
         texts = self.txt if isinstance(self.txt, list) else [self.txt] * len(self.imgs)
         return [text or None for text in texts]
 
     def defaults(self, family: Family) -> dict[str, Any]:  # type: ignore[override]  # here they depend on a field
-        """Those of the endpoint that does the same with one picture."""
+        """Return the defaults of the endpoint that does the same with one picture."""
         alone = AskFields if self.task == "vqa" else CaptionFields
         return alone.defaults(family)

@@ -22,7 +22,7 @@ MAX_TURNS = 256
 
 
 class Fields(BaseModel):
-    """The base of all: fields that are not known are refused; `repeatable` names may come several times in a form."""
+    """Base of all fields: unknown names are refused; those in `repeatable` may come several times in a form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     repeatable: ClassVar[frozenset[str]] = frozenset()
@@ -59,7 +59,7 @@ class PictureFields(Fields):
 
 
 class DecodingFields(Fields):
-    """How to decode."""
+    """Decoding options as a caller sends them."""
 
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
@@ -88,7 +88,7 @@ class DecodingFields(Fields):
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
 
     def options(self, family: Family) -> DecodingOptions:
-        """The decoding options, with the endpoint's defaults where the request is silent.
+        """Return the decoding options, with the endpoint's defaults for those that were not sent.
 
         Raises:
             InvalidField: two options contradict each other.
@@ -112,7 +112,7 @@ class DecodingFields(Fields):
 
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:
-        """Where this endpoint differs from `DecodingOptions`' own defaults."""
+        """Return this endpoint's defaults that differ from `DecodingOptions`' own."""
         return dict(family.caption_defaults)
 
 
@@ -135,7 +135,7 @@ class AskFields(ImageFields):
 
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:
-        """LAVIS's `predict_answers`: short answers, and no reward for length."""
+        """Return the defaults of LAVIS's `predict_answers`: short answers, and no reward for length."""
         return dict(family.vqa_defaults)
 
 
@@ -170,10 +170,10 @@ FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
-    """The fields of one request.
+    """Check the values of one request.
 
     Raises:
-        InvalidField: one is missing, unknown or out of bounds; `param` names it.
+        InvalidField: one is missing, unknown or out of bounds; `about` names it.
     """
     try:
         return model.model_validate(values)
@@ -195,7 +195,7 @@ def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField
 
 
 def whole_characters(text: str) -> str:
-    """`text`, or a ValueError where it holds a lone surrogate, which no tokenizer takes."""
+    """Return `text`, or raise ValueError if it holds a lone surrogate, which no tokenizer takes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -213,7 +213,7 @@ def _parse_json(text: str) -> object:
 
 
 def texts_of(value: object) -> object:
-    """A text that is a JSON list of strings as that list, all else as it came: a form repeats a field or sends JSON."""
+    """Parse a text that is a JSON list of strings; return any other value as it is, for pydantic to check."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:

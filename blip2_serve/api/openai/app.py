@@ -1,4 +1,4 @@
-"""OpenAI's chat completions and model list, as an application to be mounted at /v1."""
+"""OpenAI's chat completions and model list, as an application for /v1."""
 
 import asyncio
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class _Call:
 
 
 class _Endpoints:
-    """The endpoints on the tasks of whatever service runs now."""
+    """The endpoints, on the tasks of the running service."""
 
     def __init__(self, get_tasks: Callable[[], Tasks]) -> None:
         self._get_tasks = get_tasks
@@ -70,7 +70,7 @@ class _Endpoints:
 
 
 def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
-    """The application; `get_tasks` is asked at every request, because it is made before the model is loaded."""
+    """Make the application; it calls `get_tasks` at every request, as it exists before the model is loaded."""
     app = FastAPI(openapi_url=None)
     endpoints = _Endpoints(get_tasks)
     for path, endpoint in (("/models", endpoints.list_models), ("/models/{model:path}", endpoints.get_model)):

@@ -1,4 +1,4 @@
-"""Where a chat's picture comes from: what the `url` of an `image_url` part stands for."""
+"""Reads the `url` of an `image_url` part: a URL, inline bytes, or the id of a picture sent before."""
 
 import re
 
@@ -10,7 +10,7 @@ _ID_PREFIX = "image-id:"
 
 
 def image_of(url: str) -> ImageSource:
-    """A URL, a data: URI or base64 as at the other endpoints; or an id, for which OpenAI has no field of its own.
+    """Read a URL, a data: URI or base64 as the other endpoints do, or an id, for which OpenAI has no field.
 
     Raises:
         InvalidImage: none of the four.

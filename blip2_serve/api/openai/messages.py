@@ -1,7 +1,7 @@
-"""The messages of a chat to what BLIP-2 understands: one picture, earlier questions and answers, and a text.
+"""Reads the messages of a chat as BLIP-2 understands them: one picture, earlier questions and answers, and a text.
 
-BLIP-2 was not trained to follow instructions, to call functions or to compare pictures, so whatever asks for that is
-refused, and the refusal says what can be asked instead.
+BLIP-2 was not trained to follow instructions, to call functions or to compare pictures; messages that ask for it are
+refused, and the refusal says what to ask instead.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ _PARTS = {
     "file": "BLIP-2 reads no files: send a picture as image_url",
     "refusal": "BLIP-2 refuses nothing: leave this part out",
 }
-# OpenAI's clients send answers back as they got them, with all that OpenAI's own models may have said.
+# OpenAI's clients send answers back as they got them, with every field that OpenAI's own models may fill.
 EMPTY_IN_ANSWERS = ("annotations", "audio", "function_call", "reasoning_content", "refusal", "tool_calls")
 _DETAILS = ("auto", "low")
 
@@ -35,7 +35,7 @@ FIELDS: FieldNames = dict.fromkeys(Part, "messages")
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One picture, by its source; what was asked and answered before; and what is asked now (perhaps "")."""
+    """One picture, by its source; earlier questions with their answers; and the current text, perhaps ""."""
 
     image: str
     turns: list[Turn]
@@ -68,12 +68,12 @@ class _Message:
 
 
 def read_conversation(messages: list[object]) -> Conversation:
-    """What the messages mean.
+    """Read the messages of a chat.
 
-    User messages in a row are one question. A picture alone, in an earlier turn, was asked for its caption.
+    User messages in a row are one question. A picture alone, in an earlier turn, counts as a request for its caption.
 
     Raises:
-        InvalidField: they ask for what BLIP-2 cannot do, or are malformed; `param` is the place.
+        InvalidField: they are malformed, or ask for what BLIP-2 cannot do; `about` is the place.
     """
     if len(messages) > 2 * MAX_TURNS:
         raise _refusal("messages", f"more than {2 * MAX_TURNS} messages are too many: leave the oldest out")
@@ -91,7 +91,7 @@ def read_conversation(messages: list[object]) -> Conversation:
 
 
 def _joined(messages: list[_Message]) -> list[_Message]:
-    """User and assistant by turns, a user first."""
+    """Join messages of one role in a row: user and assistant take turns, a user first."""
     joined: list[_Message] = []
     for index, message in enumerate(messages):
         before = joined[-1] if joined else None
@@ -128,7 +128,7 @@ def _message(place: str, message: object) -> _Message:
 
 
 def _content(place: str, content: object) -> tuple[list[str], list[str]]:
-    """Texts and sources of pictures."""
+    """Return the texts and the sources of pictures."""
     if content is None or isinstance(content, str):
         return [_text(place, content or "")], []
     if not isinstance(content, list):
@@ -166,7 +166,7 @@ def _text(place: str, text: object) -> str:
 
 
 def _bounded(place: str, text: str) -> str:
-    """`text`, unless it is too long, be it one text or joined of several."""
+    """Return `text`, one or joined of several, unless it is too long."""
     if len(text) > MAX_TEXT_CHARACTERS:
         raise _refusal(place, f"the text has more than {MAX_TEXT_CHARACTERS} characters: shorten it")
     return text

@@ -1,4 +1,4 @@
-"""The answers of the chat endpoints, as OpenAI's clients read them."""
+"""The answers of /v1, as OpenAI's clients read them. The docstrings of the models are published."""
 
 import time
 import uuid
@@ -11,7 +11,7 @@ from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, Completi
 
 
 class _Whole(BaseModel):
-    """What is answered as a whole has all its fields, defaults among them; a chunk has those that say something."""
+    """A whole answer has all its fields, defaults among them; a chunk has only those that are set."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 

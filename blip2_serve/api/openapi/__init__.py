@@ -1,1 +1,1 @@
-"""What /docs.json says, part by part: bodies, answers, errors, examples, probes. Plain dictionaries, no HTTP."""
+"""The OpenAPI document, part by part, and the middleware that serves it."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a whole: BentoML's and FastAPI's, with what this service really takes and answers."""
+"""The OpenAPI document as a whole: BentoML's and FastAPI's, corrected to what this service takes and answers."""
 
 import re
 from typing import Any
@@ -47,7 +47,7 @@ def _name_operations(spec: dict[str, Any]) -> None:
 
 
 def _forget_unused_schemas(spec: dict[str, Any]) -> None:
-    """Such as BentoML's errors, in whose place ours are."""
+    """Drop schemas such as BentoML's errors, which ours replace."""
     schemas = spec["components"]["schemas"]
     used: set[str] = set()
     found = _names(spec["paths"])
@@ -58,5 +58,5 @@ def _forget_unused_schemas(spec: dict[str, Any]) -> None:
 
 
 def _names(part: object) -> set[str]:
-    """The schemas that `part` of a spec refers to."""
+    """Return the names of the schemas that `part` of a spec refers to."""
     return set(re.findall(r"'#/components/schemas/([^']+)'", repr(part)))

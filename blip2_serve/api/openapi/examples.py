@@ -1,7 +1,7 @@
-"""An example of every endpoint: a body of each kind, and what the demo checkpoint answers to it.
+"""An example of every endpoint: a body of each kind, and the demo checkpoint's answer.
 
-In a multipart form `demo.jpeg` stands for the file of that name in the repository; elsewhere the picture is the same,
-forty pixels wide and in three colours.
+In a multipart form `demo.jpeg` stands for the repository's file of that name; elsewhere the picture is the same, forty
+pixels wide and in three colours.
 """
 
 from typing import Any
@@ -83,7 +83,7 @@ _COMPLETION = {
 
 
 def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
-    """`spec` with the examples; changes it in place."""
+    """Add the examples; changes `spec` in place."""
     paths = spec["paths"]
     for path, (fields, answer) in _EXAMPLES.items():
         post = paths[path]["post"]

@@ -1,4 +1,4 @@
-"""What machines and people ask beside the endpoints: probes, metrics, descriptions, the page."""
+"""The routes beside the endpoints: probes, metrics, descriptions, the page."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Answers: their headers, and the errors that each endpoint can end with, in the one shape."""
+"""Answers: their headers, and the errors of each endpoint in the one shape."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ _ERRORS = {
     503: "The server is busy or going down",
     504: "The answer took longer than the deadline",
 }
-# Where not every one of them can happen.
+# The paths where only some of them can happen.
 _ERRORS_OF = {
     "/batch": tuple(status for status in _ERRORS if status != 404),  # it takes no ids
     "/v1/models": (),
@@ -78,7 +78,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; where the queue is full", _CO
 
 
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
-    """`spec` with the answers and errors of every endpoint as they are; changes it in place."""
+    """Describe the answers and errors of every endpoint; changes `spec` in place."""
     schemas = spec["components"]["schemas"]
     for model in (Answered, Error, ChatCompletionChunk):
         _share(model, schemas)
@@ -101,7 +101,7 @@ def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:
 
 
 def _name_answer(answer: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """BentoML writes an answer's schema where it is used, under a name of its own making."""
+    """Share an answer's schema under our name; BentoML writes it inline, under a name of its own."""
     content = answer["content"].get("application/json", {})
     title = content.get("schema", {}).get("title")
     if title is not None:
@@ -118,14 +118,14 @@ def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
 
 
 def error_answer(description: str, status: int) -> dict[str, Any]:
-    """The answer to a request that failed, as OpenAPI describes it."""
+    """Describe the answer to a failed request."""
     content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
     headers = {"headers": _RETRY} if status == 503 else {}
     return {"description": description, **headers, "content": content}
 
 
 def _codes(status: int) -> list[str]:
-    """The codes of the error tree that are answered with `status`."""
+    """Return the codes of the error tree that share `status`."""
     return sorted({error.code for error in _tree(Blip2Error) if error.status == status})
 
 

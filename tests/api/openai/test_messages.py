@@ -1,4 +1,4 @@
-"""What a list of messages means to BLIP-2, and what it cannot mean."""
+"""Messages are read as BLIP-2 understands them; those that it cannot understand are refused."""
 
 from typing import Any
 
