@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip2_serve.api.errors import error_body
+from blip2_serve.api.middleware.body_limit import declared_bytes
 from blip2_serve.api.middleware.held_body import Headers, HeldBody
 from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, Part, RequestError
 from blip2_serve.ui.uploads import Uploads
@@ -52,7 +53,7 @@ class Door:
             if method in ("GET", "HEAD") and self._may_be_read(path):
                 await self._read(path, scope, receive, send)
             elif method == "POST" and path == _UPLOAD:
-                await asyncio.to_thread(self._uploads.make_room, _declared_bytes(scope))
+                await asyncio.to_thread(self._uploads.make_room, declared_bytes(scope))
                 await _received(self._app, scope, receive, _with_headers(send, _NOTHING))
             elif method == "POST" and path in _CALLS:
                 body = await self._checked_call(receive)
@@ -130,11 +131,6 @@ async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
     await app(scope, receiving, sending)
     if failure is not None:
         raise failure
-
-
-def _declared_bytes(scope: Scope) -> int:
-    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

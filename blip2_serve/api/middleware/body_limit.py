@@ -31,16 +31,13 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts."""
+        max_bytes = self._other_paths.get(scope.get("path", ""), self._max_bytes)
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._other_paths.get(scope["path"], self._max_bytes)
-        if _declared_length(scope) > max_bytes:
+        if declared_bytes(scope) > max_bytes:
             await error_response(_too_large(max_bytes))(scope, receive, send)
-        else:
-            await self._counted(max_bytes, scope, receive, send)
-
-    async def _counted(self, max_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         received = 0
 
         async def counting() -> Message:
@@ -65,6 +62,7 @@ def _too_large(max_bytes: int) -> ImageTooLarge:
     return ImageTooLarge(f"The request has more than the {max_bytes} bytes that are taken: send a smaller picture.")
 
 
-def _declared_length(scope: Scope) -> int:
+def declared_bytes(scope: Scope) -> int:
+    """The length that a request says its body has; 0 where it says none."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(lengths[0]) if lengths and lengths[0].isdigit() else 0

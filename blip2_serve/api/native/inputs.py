@@ -4,6 +4,7 @@ BentoML calls `from_http_request` and hands the attributes named in `model_field
 raised there would be answered in BentoML's own shape, so a refusal travels to the endpoint in place of the fields.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from _bentoml_sdk.io_models import IODescriptor
@@ -21,23 +22,14 @@ from blip2_serve.errors import Blip2Error
 _IMAGE = Field(None, description=ImageFields.model_fields["img"].description)
 
 
+@dataclass(frozen=True, slots=True)
 class _ReadFields:
     """What an endpoint is called with: `fields=..., request=...`."""
 
     model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
 
-    def __init__(self, fields: Fields | Blip2Error, request: Request) -> None:
-        self.fields = fields
-        self.request = request
-
-
-async def _read(model: type[Fields], request: Request) -> IODescriptor:
-    try:
-        values = await read_body(request, model.repeatable)
-        read = _ReadFields(validate_fields(model, values), request)
-    except Blip2Error as refusal:
-        read = _ReadFields(refusal, request)
-    return cast(IODescriptor, read)
+    fields: Fields | Blip2Error
+    request: Request
 
 
 class _Input(IODescriptor):
@@ -48,7 +40,12 @@ class _Input(IODescriptor):
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
         """What the endpoint is called with."""
-        return await _read(cls.fields, request)
+        try:
+            values = await read_body(request, cls.fields.repeatable)
+            read = _ReadFields(validate_fields(cls.fields, values), request)
+        except Blip2Error as refusal:
+            read = _ReadFields(refusal, request)
+        return cast(IODescriptor, read)
 
 
 class CaptionInput(CaptionFields, _Input):
