@@ -14,7 +14,7 @@ from benchmarks.gpu import Subject, preprocess_ms, random_pixels, stages
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.backends import make_backend
 from blip2_serve.model.load import load_model
-from blip2_serve.model.vision import ImageEncoder
+from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions
 
 BATCH, NEW_TOKENS, TIMES = 32, 20, 5

@@ -33,7 +33,7 @@ from blip2_serve.engine.messages import Event, Finished, ImageInput, Request
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.families import Family, find_family
 from blip2_serve.images import load_image, squash
-from blip2_serve.model.vision import ImageEncoder
+from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,7 +11,7 @@ from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder
 from blip2_serve.model.device import free_memory_bytes
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.model.vision import ImageEncoder
+from blip2_serve.model.vision.encoder import ImageEncoder
 
 logger = logging.getLogger(__name__)
 

@@ -62,6 +62,14 @@ def load_image(data: bytes, max_pixels: int, budget: PixelBudget | None = None) 
         yield Picture(_decode(image), hashlib.sha256(data).digest())
 
 
+def squash(image: Image.Image, side: int, resample: int) -> bytes:
+    """RGB bytes of a `side` x `side` picture, row by row, bit-equal to what BLIP's image processor resizes to.
+
+    `resample` is Pillow's number of a filter; BLIP-2's checkpoints say 3, bicubic.
+    """
+    return image.resize((side, side), Image.Resampling(resample)).tobytes()
+
+
 class _Header(io.BytesIO):
     """A file of which a limited number of pieces may be read while the header is.
 

@@ -4,7 +4,7 @@ It is the oracle that everything faster is compared with.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -113,25 +113,15 @@ def end_ids_of(language_model: Any) -> tuple[int, ...]:
     return (ids,) if isinstance(ids, int) else tuple(ids)
 
 
+# Ours to handle: the seed is set before, and several sequences are several requests.
+_NOT_FOR_GENERATE = {"seed", "num_return_sequences", "early_stopping"}
+
+
 def generate_arguments(options: DecodingOptions) -> dict[str, Any]:
-    """The keyword arguments of transformers' `generate`; what only sampling reads is given only to sampling."""
-    arguments: dict[str, Any] = {
-        "max_new_tokens": options.max_new_tokens,
-        "min_new_tokens": options.min_new_tokens,
-        "num_beams": options.num_beams,
-        "do_sample": options.do_sample,
-        "repetition_penalty": options.repetition_penalty,
-        "no_repeat_ngram_size": options.no_repeat_ngram_size,
-    }
-    if options.num_beams > 1:
-        arguments["length_penalty"] = options.length_penalty
-    if options.do_sample:
-        arguments |= {
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "top_k": options.top_k,
-        }
-    return arguments
+    """The keyword arguments of transformers' `generate`; options of another way to decode are left out."""
+    ways = {None, "sampling" if options.do_sample else None, "beams" if options.num_beams > 1 else None}
+    names = [field.name for field in fields(options) if field.metadata.get("only") in ways]
+    return {name: getattr(options, name) for name in names if name not in _NOT_FOR_GENERATE}
 
 
 def _seed(seed: int | None) -> None:

@@ -49,9 +49,8 @@ class Preparation:
         self._num_preparing = 0
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
         self._pixel_budget = PixelBudget()
-        # Image tokens of one prompt are no use for another, so what a later question is asked about is the picture.
-        reads_instruction = loaded.family.reads_instruction
-        self._seen_pixels = PixelCache(settings.image_cache_bytes if reads_instruction else 0)
+        # Where the Q-Former reads the prompt, the image tokens of one question are no use for the next.
+        self._seen_pixels = PixelCache(settings.image_cache_bytes)
         self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
 
     def close(self) -> None:
@@ -107,7 +106,9 @@ class Preparation:
         prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
         instruction_ids = prompt.instruction_ids
         sha256, pixels = self._pixels_of(image)
-        key = self._image_key(sha256, instruction_ids)
+        # All that the image tokens depend on: the picture, the checkpoint, and what the Q-Former reads of the prompt.
+        read = np.array(instruction_ids, dtype=np.int64).tobytes()
+        key = hashlib.sha256(sha256 + self._loaded.fingerprint + read).digest()
         if pixels is None:
             return prompt, KnownImage(key), sha256.hex()
         return prompt, ImageInput(key, pixels, instruction_ids), sha256.hex()
@@ -118,10 +119,6 @@ class Preparation:
             return image.sha256, self._seen_pixels.get(image.sha256)
         with load_image(image.release(), self._settings.max_image_pixels, self._pixel_budget) as picture:
             pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
-        self._seen_pixels.put(picture.sha256, pixels)
+        if self._loaded.family.reads_instruction:
+            self._seen_pixels.put(picture.sha256, pixels)
         return picture.sha256, pixels
-
-    def _image_key(self, sha256: bytes, instruction_ids: tuple[int, ...]) -> bytes:
-        """What the image tokens depend on: the picture, the checkpoint, and the prompt where the Q-Former reads it."""
-        instruction = np.array(instruction_ids, dtype=np.int64).tobytes()
-        return hashlib.sha256(sha256 + self._loaded.fingerprint + instruction).digest()

@@ -1,21 +1,64 @@
-"""Completions as they grow."""
+"""Requests on their way through the engine, seen from the event loop, and completions as they grow."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from blip2_serve.engine.messages import Finished
+from blip2_serve.engine.engine import Engine
+from blip2_serve.engine.messages import Event, Failed, Finished, Request, TokenEvent
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
-from blip2_serve.tasks.engine_call import EngineCall
 from blip2_serve.tasks.text import Transcript
 
 StreamPart = CompletionPiece | CompletedRequest
 
 
+class EngineCall:
+    """Submits a request and listens; closed before its end, it takes the request out of the engine.
+
+    Raises:
+        Blip2Error: the engine does not take the request, see `Engine.submit`.
+    """
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine = engine
+        self._request_id = request.request_id
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._has_ended = False
+        engine.submit(request, self._deliver)
+
+    async def next(self) -> TokenEvent | Finished:
+        """The next event; the first is the last for a request that does not stream.
+
+        Raises:
+            Blip2Error: the request failed.
+        """
+        event = await self._events.get()
+        self._has_ended = not isinstance(event, TokenEvent)
+        if isinstance(event, Failed):
+            raise event.error
+        return event
+
+    @property
+    def has_ended(self) -> bool:
+        """True once there is nothing more to hear: the request is answered, has failed, or was closed."""
+        return self._has_ended
+
+    def close(self) -> None:
+        """Stop listening."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._engine.cancel(self._request_id)
+
+    def _deliver(self, event: Event) -> None:
+        """Called in the engine's thread."""
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
 class CompletionStream:
     """An asynchronous iterator: a `CompletionPiece` for every token, then the `CompletedRequest`.
 
-    The texts of a row's pieces join to the text of its completion. A listener that leaves early closes the stream,
-    which takes the request out of the engine.
+    The texts of a row's pieces join to the text of its completion. A listener that leaves early closes the stream.
     """
 
     def __init__(
@@ -40,7 +83,6 @@ class CompletionStream:
             Blip2Error: the request failed.
         """
         try:
-            self._call.__enter__()
             self._first = await self._next()
         except BaseException:
             self._call.close()

@@ -4,6 +4,7 @@ import asyncio
 import io
 import itertools
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from typing import Literal
 
@@ -21,10 +22,9 @@ from blip2_serve.tasks.batch import answer_each, places, together
 from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
-from blip2_serve.tasks.engine_call import EngineCall
 from blip2_serve.tasks.prepare import Preparation, Prepared
 from blip2_serve.tasks.prompt import PromptEncoder, PromptSpec
-from blip2_serve.tasks.stream import CompletionStream
+from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Transcript
 
 BatchTask = Literal["caption", "vqa"]
@@ -32,10 +32,14 @@ TEXT_ONLY = OutputOptions()
 
 
 class Tasks:
-    """The verbs on one loaded model. Pictures are decoded in threads, the engine runs in its own."""
+    """The verbs on one loaded model. Pictures are decoded in threads, the engine runs in its own.
+
+    `model_name` is what the outside may know the model by; `family` tells templates and defaults.
+    """
 
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
-        self._loaded = loaded
+        self.model_name: str = loaded.name
+        self.family: Family = loaded.family
         self._request_ids = itertools.count()
         self._batch_places = places(settings.max_queue)
         self._transcript = Transcript(loaded)
@@ -48,16 +52,6 @@ class Tasks:
     def is_alive(self) -> bool:
         """False once the engine's loop has stopped or hangs: nothing will be answered any more."""
         return self._engine.is_alive
-
-    @property
-    def model_name(self) -> str:
-        """What the outside may know the model by."""
-        return self._loaded.name
-
-    @property
-    def family(self) -> Family:
-        """Which language model answers: templates and some defaults differ."""
-        return self._loaded.family
 
     async def caption(
         self, image: ImageSource, prefix: str | None, options: DecodingOptions, deadline: float | None = None
@@ -171,8 +165,11 @@ class Tasks:
         return await self._preparation.prepare(image, partial(self._prompts.prompt, asked, options), deadline)
 
     async def _run(self, request: Request) -> Finished:
-        with EngineCall(self._engine, request) as call:
-            return await call.finished()
+        """The answer of a request that does not stream."""
+        with closing(EngineCall(self._engine, request)) as call:
+            event = await call.next()
+        assert isinstance(event, Finished), "only a streaming request is told its tokens"
+        return event
 
     async def _complete(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
         # 0.3 s for 16 answers of 256 tokens with 20 likely ones each: not on the event loop.

@@ -20,7 +20,7 @@ from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel, check_start, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.reference import Reference
-from blip2_serve.model.vision import ImageEncoder
+from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.verbs import Tasks
 from training.drawing import jpeg_bytes

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -17,8 +17,7 @@ from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece
-from blip2_serve.tasks.engine_call import EngineCall
-from blip2_serve.tasks.stream import CompletionStream
+from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks
 
@@ -51,9 +50,6 @@ class FailingCall:
         self._error = error
         self._events = events
         self.has_ended = False
-
-    def __enter__(self) -> Self:
-        return self
 
     async def next(self) -> TokenEvent:
         if not self._events:

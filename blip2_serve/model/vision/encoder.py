@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from blip2_serve.model.instructed_qformer import InstructedQFormer
 from blip2_serve.model.linear import linear_of
-from blip2_serve.model.qformer import QFormer
-from blip2_serve.model.tower import VisionTower
+from blip2_serve.model.vision.instructed_qformer import InstructedQFormer
+from blip2_serve.model.vision.qformer import QFormer
+from blip2_serve.model.vision.tower import VisionTower
 
 # By whether the Q-Former reads the prompt.
 _QFORMERS: dict[bool, type[QFormer] | type[InstructedQFormer]] = {False: QFormer, True: InstructedQFormer}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from blip2_serve.model.linear import norm_of
-from blip2_serve.model.qformer import FeedForward, QFormerLayer
+from blip2_serve.model.vision.qformer import FeedForward, QFormerLayer
 
 
 class InstructedQFormer:

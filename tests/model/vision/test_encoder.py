@@ -8,7 +8,7 @@ import torch
 
 from blip2_serve.config import Settings
 from blip2_serve.model.load import LoadedModel, load_model
-from blip2_serve.model.vision import ImageEncoder
+from blip2_serve.model.vision.encoder import ImageEncoder
 
 
 def encoder_of(loaded: LoadedModel) -> ImageEncoder:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from blip2_serve.model.linear import Linear, fuse, linear_of, norm_of
-from blip2_serve.model.tower import attend
+from blip2_serve.model.vision.tower import attend
 
 
 class QFormer:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfig, Blip2VisionModel
 
-from blip2_serve.model.qformer import QFormer
-from blip2_serve.model.tower import VisionTower
+from blip2_serve.model.vision.qformer import QFormer
+from blip2_serve.model.vision.tower import VisionTower
 
 VISION = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 64}
 VARIANTS = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import InstructBlipQFormerConfig, InstructBlipQFormerModel
 
-from blip2_serve.model.instructed_qformer import InstructedQFormer
+from blip2_serve.model.vision.instructed_qformer import InstructedQFormer
 
 NUM_QUERIES = 6
 
