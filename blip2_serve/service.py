@@ -14,18 +14,14 @@ from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
-from blip2_serve.api.native.answers import BatchAnswer, CaptionSeveralAnswer, ChooseAnswer, json_reply
-from blip2_serve.api.native.batch_fields import BatchFields
-from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields
-from blip2_serve.api.native.inputs import (
-    AskInput,
-    BatchInput,
-    CaptionInput,
-    CaptionSeveralInput,
-    ChatInput,
-    ChooseInput,
-)
-from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
+from blip2_serve.api.native.answers import json_reply
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.batch import BatchAnswer, BatchFields
+from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.caption_several import CaptionSeveralAnswer, CaptionSeveralFields
+from blip2_serve.api.native.chat import ChatFields
+from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
+from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openapi.pages import Documents
@@ -101,28 +97,28 @@ class Blip2:
     def __is_ready__(self) -> bool:
         return self._tasks.is_alive
 
-    @bentoml.api(input_spec=CaptionInput)
+    @bentoml.api(input_spec=input_of(CaptionFields, "CaptionInput"))
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
         answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=AskInput)
+    @bentoml.api(input_spec=input_of(AskFields, "AnswerInput"))
     @answer_errors
     async def vqa(self, fields: AskFields, request: Request) -> str:
         """Answer a question about a picture."""
         answer = self._tasks.ask(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=ChatInput)
+    @bentoml.api(input_spec=input_of(ChatFields, "ChatInput"))
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
         answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=CaptionSeveralInput)
+    @bentoml.api(input_spec=input_of(CaptionSeveralFields, "CaptionsInput"))
     @answer_errors
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
@@ -131,7 +127,7 @@ class Blip2:
         made = await while_connected(request, making)
         return json_reply(CaptionSeveralAnswer(captions=made.captions), self._headers(made.image_id))
 
-    @bentoml.api(input_spec=ChooseInput)
+    @bentoml.api(input_spec=input_of(ChooseFields, "ChooseInput"))
     @answer_errors
     async def choose(self, fields: ChooseFields, request: Request) -> ChooseAnswer:
         """Choose among given answers to a question about a picture."""
@@ -139,7 +135,7 @@ class Blip2:
         ranked = await while_connected(request, ranking)
         return json_reply(ChooseAnswer(choices=ranked.choices), self._headers(ranked.image_id))
 
-    @bentoml.api(input_spec=BatchInput)
+    @bentoml.api(input_spec=input_of(BatchFields, "BatchInput"))
     @answer_errors
     async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
         """Caption many pictures, or ask about each of them."""

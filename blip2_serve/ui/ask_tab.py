@@ -4,7 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.api.native.fields import AskFields, validate_fields
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown

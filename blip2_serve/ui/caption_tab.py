@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from blip2_serve.api.native.caption_several import CaptionSeveralFields
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import CaptionSeveralFields
 from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.verbs import Tasks

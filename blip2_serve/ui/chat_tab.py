@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.api.native.fields import ChatFields, validate_fields
+from blip2_serve.api.native.chat import ChatFields
+from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.completion import CompletionPiece, OutputOptions

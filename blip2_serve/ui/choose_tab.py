@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
+from blip2_serve.api.native.choose import ChooseFields
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import ChooseFields
 from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown

@@ -1,4 +1,4 @@
-"""The fields that endpoints share, and those of /generate, /vqa and /chat: types, bounds, defaults, each stated once.
+"""The fields that endpoints share: types, bounds, defaults, each stated once; an endpoint's own stand in its file.
 
 Everything is optional but the picture, which comes as `img` or as `img_id`. `None` means "not given", so that a
 default can depend on the endpoint, the family or another option.
@@ -6,13 +6,13 @@ default can depend on the endpoint, the family or another option.
 
 import dataclasses
 import json
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField, Part
-from blip2_serve.families import Family, Turn
+from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
 
@@ -21,11 +21,22 @@ MAX_TEXT_CHARACTERS = 32_768
 MAX_TURNS = 256
 
 
+class Example(NamedTuple):
+    """The fields of a request beside the picture demo.jpeg, and what the demo checkpoint answers."""
+
+    fields: dict[str, Any]
+    answer: Any
+
+
 class Fields(BaseModel):
     """The base of all: fields that are not known are refused; `repeatable` names may come several times in a form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     repeatable: ClassVar[frozenset[str]] = frozenset()
+    # Of an endpoint: where it is, an example, and what its answer tells in headers (see api/openapi/responses.py).
+    path: ClassVar[str]
+    example: ClassVar[Example]
+    tells: ClassVar[frozenset[str]] = frozenset()
 
 
 class PictureFields(Fields):
@@ -120,52 +131,6 @@ class ImageFields(DecodingFields, PictureFields):
     """A picture, a text and how to decode."""
 
 
-class CaptionFields(ImageFields):
-    """A picture to caption; `txt` is how the caption begins."""
-
-    txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS, description="how the caption begins")
-
-
-class AskFields(ImageFields):
-    """A question about a picture."""
-
-    txt: str | None = Field(
-        None, max_length=MAX_TEXT_CHARACTERS, description="the question; default: What is this a picture of?"
-    )
-
-    @staticmethod
-    def defaults(family: Family) -> dict[str, Any]:
-        """LAVIS's `predict_answers`: short answers, and no reward for length."""
-        return dict(family.vqa_defaults)
-
-
-class ChatFields(ImageFields):
-    """The next question of a conversation about a picture."""
-
-    txt: str | None = Field(
-        None, max_length=MAX_TEXT_CHARACTERS, description="the question; default: What is this a picture of?"
-    )
-    context: list[Turn] | None = Field(
-        None,
-        max_length=MAX_TURNS,
-        description='earlier turns, [["question", "answer"], ...]; in a form as JSON',
-    )
-
-    @field_validator("context", mode="before")
-    @classmethod
-    def _context_is_json(cls, context: object) -> object:
-        return _parse_json(context) if isinstance(context, str) else context
-
-    @field_validator("context")
-    @classmethod
-    def _context_is_text(cls, context: list[Turn] | None) -> list[Turn] | None:
-        for question, answer in context or []:
-            if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
-                raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
-            whole_characters(question + answer)
-        return context
-
-
 FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
@@ -203,15 +168,6 @@ def whole_characters(text: str) -> str:
     return text
 
 
-def _parse_json(text: str) -> object:
-    if not text:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError('must be JSON: [["question", "answer"], ...]') from None
-
-
 def texts_of(value: object) -> object:
     """A text that is a JSON list of strings as that list, all else as it came: a form repeats a field or sends JSON."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
@@ -221,3 +177,11 @@ def texts_of(value: object) -> object:
     except (ValueError, RecursionError):
         return value
     return parsed if isinstance(parsed, list) and all(isinstance(each, str) for each in parsed) else value
+
+
+def endpoints(base: type[Fields] = Fields) -> dict[str, type[Fields]]:
+    """The fields of every endpoint of our own, by path."""
+    found = {base.path: base} if "path" in vars(base) else {}
+    for each in base.__subclasses__():
+        found |= endpoints(each)
+    return found

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from blip2_serve.api.native.fields import AskFields, validate_fields, whole_characters
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.fields import validate_fields, whole_characters
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import Family
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams

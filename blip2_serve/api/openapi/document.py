@@ -24,8 +24,6 @@ _TAGS = [
 
 # Names of schemas as they were published first, by which clients have generated code.
 _PUBLISHED = {
-    "AskInput": "AnswerInput",
-    "CaptionSeveralInput": "CaptionsInput",
     "CaptionSeveralAnswer": "CaptionsAnswer",
 }
 

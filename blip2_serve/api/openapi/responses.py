@@ -5,7 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from blip2_serve.api.native.answers import Answered, Error
+from blip2_serve.api.native.answers import Error
+from blip2_serve.api.native.batch import Answered
+from blip2_serve.api.native.fields import endpoints
 from blip2_serve.api.openai.responses import ChatCompletionChunk
 from blip2_serve.errors import Blip2Error, RequestError, StartupError
 
@@ -42,23 +44,19 @@ _IMAGE_ID = {
 }
 _MODEL = {"X-Model": _header("the model that answered", {"type": "string"})}
 _DROPPED = "earlier turns that did not fit into the context, the oldest"
-_TOLD_WITH_TEXT = {
-    **_IMAGE_ID,
-    **_MODEL,
-    "X-New-Tokens": _header("tokens written, the end token among them", {"type": "integer", "minimum": 0}),
-    "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
-    "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
-}
 _COUNT = {"type": "integer", "minimum": 0}
-_HEADERS = {
-    "/generate": _TOLD_WITH_TEXT,
-    "/vqa": _TOLD_WITH_TEXT,
-    "/chat": {**_TOLD_WITH_TEXT, "X-Dropped-Turns": _header(_DROPPED, _COUNT)},
-    "/captions": {**_IMAGE_ID, **_MODEL},
-    "/choose": {**_IMAGE_ID, **_MODEL},
-    "/batch": _MODEL,
-    "/v1/chat/completions": {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)},
+# What an endpoint of our own tells beside its answer, by the words of `Fields.tells`.
+_TOLD = {
+    "image": _IMAGE_ID,
+    "model": _MODEL,
+    "text": {
+        "X-New-Tokens": _header("tokens written, the end token among them", _COUNT),
+        "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
+        "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
+    },
+    "dropped turns": {"X-Dropped-Turns": _header(_DROPPED, _COUNT)},
 }
+_CHAT_HEADERS = {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)}
 # Before OpenAPI 3.2 the schema of a stream is that of each event.
 _EVENT = {
     "type": "object",
@@ -87,11 +85,20 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             answer = operation["responses"]["200"]
             _name_answer(answer, schemas)
-            if path in _HEADERS:
-                answer["headers"] = _HEADERS[path]
+            if headers := _headers(path):
+                answer["headers"] = headers
             operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
     schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
     return spec
+
+
+def _headers(path: str) -> dict[str, Any]:
+    if path == "/v1/chat/completions":
+        return _CHAT_HEADERS
+    fields = endpoints().get(path)
+    if fields is None:
+        return {}
+    return {name: header for word, headers in _TOLD.items() if word in fields.tells for name, header in headers.items()}
 
 
 def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:

@@ -1,26 +1,29 @@
-"""The fields of /captions and /choose, whose answers come with numbers."""
+"""POST /choose: given answers to a question, ranked."""
 
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
-from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, CaptionFields, PictureFields, texts_of, whole_characters
-from blip2_serve.options import MAX_NUM_BEAMS
-from blip2_serve.tasks.choose import Normalize
+from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, Example, PictureFields, texts_of, whole_characters
+from blip2_serve.tasks.choose import Choice, Normalize
 
 MAX_CHOICES = 64
 
 
-class CaptionSeveralFields(CaptionFields):
-    """A picture to caption several times; `txt` is how each caption begins."""
-
-    num_captions: int = Field(
-        5, ge=1, le=MAX_NUM_BEAMS, description="most captions, 1 to 16; num_beams rises to it; default 5"
-    )
-
-
 class ChooseFields(PictureFields):
     """A question about a picture and the answers to choose from."""
+
+    path: ClassVar[str] = "/choose"
+    example: ClassVar[Example] = Example(
+        {"txt": "is there a circle?", "choices": ["yes", "no"]},
+        {
+            "choices": [
+                {"text": "no", "probability": 0.999, "log_likelihood": -0.001},
+                {"text": "yes", "probability": 0.001, "log_likelihood": -6.796},
+            ]
+        },
+    )
+    tells: ClassVar[frozenset[str]] = frozenset({"image", "model"})
 
     repeatable: ClassVar[frozenset[str]] = frozenset({"choices"})
 
@@ -55,3 +58,9 @@ class ChooseFields(PictureFields):
         if sum(map(len, stripped)) > MAX_TEXT_CHARACTERS:
             raise ValueError(f"the choices have more than {MAX_TEXT_CHARACTERS} characters: shorten them")
         return stripped
+
+
+class ChooseAnswer(BaseModel):
+    """Answer of /choose, most probable first."""
+
+    choices: list[Choice]

@@ -2,8 +2,10 @@
 
 import pytest
 
-from blip2_serve.api.native.batch_fields import BatchFields
-from blip2_serve.api.native.fields import AskFields, CaptionFields, validate_fields
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.batch import BatchFields
+from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage, Part
 from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import Upload

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from blip2_serve.api.native.caption_several import CaptionSeveralFields
+from blip2_serve.api.native.choose import ChooseFields
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import OPT
 from blip2_serve.images import Upload

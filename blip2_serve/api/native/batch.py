@@ -1,14 +1,17 @@
-"""The fields of /batch: many pictures, one task, one text for all or one for each."""
+"""POST /batch: many pictures, one task, one text for all or one for each."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from blip2_serve.api.errors import BATCH_FIELDS, error_body
+from blip2_serve.api.native.answers import Error
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.caption import CaptionFields
 from blip2_serve.api.native.fields import (
     MAX_TEXT_CHARACTERS,
-    AskFields,
-    CaptionFields,
     DecodingFields,
+    Example,
     Fields,
     texts_of,
     whole_characters,
@@ -16,12 +19,14 @@ from blip2_serve.api.native.fields import (
 from blip2_serve.errors import Blip2Error
 from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
+from blip2_serve.options import FinishReason
+from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import BatchTask
 
 MAX_PICTURES = 64
 
 
-class PicturesFields(Fields):
+class ManyPicturesFields(Fields):
     """Pictures, and what is to be said about them."""
 
     imgs: list[ImageSource | Blip2Error] = Field(
@@ -49,8 +54,24 @@ class PicturesFields(Fields):
         return txt
 
 
-class BatchFields(DecodingFields, PicturesFields):
+class BatchFields(DecodingFields, ManyPicturesFields):
     """Pictures to caption or to ask about, and how to decode."""
+
+    path: ClassVar[str] = "/batch"
+    example: ClassVar[Example] = Example(
+        {"task": "vqa", "txt": "what color is the background?"},
+        {
+            "results": [
+                {
+                    "text": "blue",
+                    "image_id": "46c52db4d1fe5a56b1075cda2e7604bfce92a83342e5c836ae32ad536cc2c4ea",
+                    "new_tokens": 2,
+                    "finish_reason": "stop",
+                }
+            ]
+        },
+    )
+    tells: ClassVar[frozenset[str]] = frozenset({"model"})
 
     repeatable: ClassVar[frozenset[str]] = frozenset({"imgs", "txt"})
 
@@ -64,3 +85,38 @@ class BatchFields(DecodingFields, PicturesFields):
         """Those of the endpoint that does the same with one picture."""
         alone = AskFields if self.task == "vqa" else CaptionFields
         return alone.defaults(family)
+
+
+class Answered(BaseModel):
+    """What is said about one picture of /batch."""
+
+    text: str
+    image_id: str = Field(description="SHA-256 of the uploaded bytes, in hexadecimal")
+    new_tokens: int
+    finish_reason: FinishReason
+
+
+# BentoML's client knows a union by its first member, and drops what that has not.
+_Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
+
+
+class BatchAnswer(BaseModel):
+    """Answer of /batch, in the order of the pictures."""
+
+    results: list[_Result]
+
+    @classmethod
+    def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
+        """The results as they are answered."""
+        return cls(results=[_entry(result) for result in results])
+
+
+def _entry(result: Answer | Blip2Error) -> Answered | Error:
+    if isinstance(result, Blip2Error):
+        return Error.model_validate(error_body(result, BATCH_FIELDS))
+    return Answered(
+        text=result.text,
+        image_id=result.image_id,
+        new_tokens=result.new_tokens,
+        finish_reason=result.finish_reason,
+    )
