@@ -13,7 +13,7 @@ from support.demo import CAPTION, PICTURE
 from support.serving import serve
 from support.tiny import save_tiny_checkpoint
 
-from benchmarks.quantization import caption, stored_bytes
+from benchmarks.run.quantization import caption, stored_bytes
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.images import Upload
