@@ -9,7 +9,7 @@ BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve lint test test-slow openapi bento image
+.PHONY: help install demo serve lint structure test test-slow openapi bento image
 .PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
 .PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
@@ -40,6 +40,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Sizes of functions, files and folders, import cycles, and what a request passes; ROOT= measures another checkout.
+structure: install
+	$(BIN)/python -m scripts.measure_structure $(if $(ROOT),--root $(ROOT))
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
