@@ -7,7 +7,6 @@ says nothing sensible; it is there to be timed.
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -16,6 +15,8 @@ from transformers import (
     OPTConfig,
     PreTrainedTokenizerFast,
 )
+
+from tests.support.byte_level import ALPHABET, make_byte_tokenizer
 
 VOCABULARY_SIZE = 1_024
 NUM_QUERY_TOKENS = 32
@@ -38,18 +39,9 @@ def save_base(folder: Path) -> Path:
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """A token per byte, OPT's `</s>` in front, and names without meaning up to the vocabulary's size."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", *alphabet]
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *ALPHABET]
     tokens += [f"<spare {number}>" for number in range(VOCABULARY_SIZE - len(tokens) - 1)]
-    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="</s>", eos_token="</s>", unk_token="<unk>"
-    )
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    return tokenizer
+    return make_byte_tokenizer(tokens, "</s> $A", unk_token="<unk>")
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> Blip2Config:

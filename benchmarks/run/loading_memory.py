@@ -24,9 +24,10 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessorPil, OPTConfig
+from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessorPil
 
 from benchmarks import RESULTS
+from benchmarks.measure.shapes import published_config
 from blip2_serve.config import Settings
 from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
@@ -56,18 +57,11 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def opt_2_7b_config(image_token: int) -> Blip2Config:
-    """Salesforce/blip2-opt-2.7b's shapes; transformers' defaults are those of its ViT and Q-Former."""
-    text = OPTConfig(
-        vocab_size=50304,
-        hidden_size=2560,
-        word_embed_proj_dim=2560,
-        ffn_dim=10240,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        max_position_embeddings=2048,
-        eos_token_id=50118,
-    )
-    return Blip2Config(text_config=text, num_query_tokens=32, image_token_index=image_token)
+    """Salesforce/blip2-opt-2.7b's, line feed as its end token, with `<image>` where our tokenizer has it."""
+    config: Blip2Config = published_config("blip2-opt-2.7b")
+    config.image_token_index = image_token
+    config.text_config.eos_token_id = 50118
+    return config
 
 
 def random_shards(config: Blip2Config) -> Iterator[Shard]:

@@ -23,6 +23,7 @@ from benchmarks.measure.floor import (
     measured_matrix_rate,
     weights_read,
 )
+from benchmarks.measure.shapes import published_config
 
 PROMPT_TOKENS = 3
 TEXTS = {
@@ -148,15 +149,7 @@ def matrices(module: torch.nn.Module) -> int:
 
 def test_a_published_checkpoint_has_its_size() -> None:
     """OPT-2.7B: 32 layers of 2560, of which one token takes twice as many FLOPs as it has numbers."""
-    text = OPTConfig(
-        hidden_size=2560,
-        word_embed_proj_dim=2560,
-        ffn_dim=10240,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        vocab_size=50304,
-    )
-    config = Blip2Config(text_config=text)
+    config = published_config("blip2-opt-2.7b")
     assert weights_read(config).decode == pytest.approx(2.645e9, rel=1e-3)
     assert weights_read(config).vit == pytest.approx(0.98e9, rel=0.02)
     # 320 KiB of keys and values a token in half precision.
