@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from training.patch_heads import PatchLabels, patch_labels
-from training.pool import Bytes, training_scene
+from training.pictures.pool import Bytes, training_scene
+from training.pictures.scenes import Scene, rng_for
 from training.query_heads import QueryLabels, query_labels
-from training.scenes import Scene, rng_for
 
 
 class Packer(Protocol):

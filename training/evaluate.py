@@ -17,9 +17,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from training.checkpoint import CHECKPOINTS
-from training.held_out import VARIANTS, Picture, standard
-from training.language import caption, chat_prompt, sample_follow_up, sample_question, vqa_prompt
-from training.scenes import rng_for
+from training.pictures.held_out import VARIANTS, Picture, standard
+from training.pictures.scenes import rng_for
+from training.texts.language import caption, chat_prompt, sample_follow_up, sample_question, vqa_prompt
 
 BATCH_SIZE = 50
 

@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from training.pool import GRID, IMAGE_SIZE, PATCH_SIZE
-from training.tokenizer import END_OF_ANSWER, IMAGE_TOKEN, MAX_CONTEXT
+from training.pictures.pool import GRID, IMAGE_SIZE, PATCH_SIZE
+from training.texts.tokenizer import END_OF_ANSWER, IMAGE_TOKEN, MAX_CONTEXT
 
 NUM_QUERY_TOKENS = 16
 VISION_WIDTH = 192

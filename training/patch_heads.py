@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 
-from training.drawing import Style, draw_item
 from training.model import VISION_WIDTH
-from training.pool import GRID, IMAGE_SIZE, PATCH_SIZE, Bytes
+from training.pictures.drawing import Style, draw_item
+from training.pictures.pool import GRID, IMAGE_SIZE, PATCH_SIZE, Bytes
+from training.pictures.scenes import COLORS, SHAPES, Scene
 from training.query_heads import query_labels
-from training.scenes import COLORS, SHAPES, Scene
 
 CELLS = 7  # of a patch, along either side
 MIN_COVERED = 0.08  # share of a patch that an item covers to be its label

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from training.model import TEXT_WIDTH
-from training.scenes import ABOVE, COLORS, LEFT_OF, SHAPES, Scene
+from training.pictures.scenes import ABOVE, COLORS, LEFT_OF, SHAPES, Scene
 
 COLOR_NAMES = list(COLORS)
 RELATIONS = (None, LEFT_OF, ABOVE)

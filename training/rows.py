@@ -13,8 +13,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import Blip2ForConditionalGeneration
 
 from training.data import Packer, normalise
-from training.pool import Bytes, training_scene
-from training.scenes import Scene, rng_for
+from training.pictures.pool import Bytes, training_scene
+from training.pictures.scenes import Scene, rng_for
 
 CHUNK = 200
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from training.data import Packer, normalise
-from training.pool import Bytes, training_scene
+from training.pictures.pool import Bytes, training_scene
+from training.pictures.scenes import rng_for
 from training.query_heads import QueryLabels, query_labels
-from training.scenes import rng_for
 
 CHUNK = 200
 

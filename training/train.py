@@ -19,12 +19,12 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerFast
 from training.checkpoint import CHECKPOINTS, save
 from training.data import Packer, batches
 from training.model import blip2_config, new_model, opt_config, t5_config
-from training.opt_texts import OptPacker, opt_loss
-from training.pool import Bytes, build_shard, load_pool
+from training.pictures.pool import Bytes, build_shard, load_pool
 from training.rows import read, read_scenes, row_batches
 from training.seen import see, seen_batches
-from training.t5_texts import T5Loss, T5Packer
-from training.tokenizer import opt_tokenizer, t5_tokenizer
+from training.texts.opt_texts import OptPacker, opt_loss
+from training.texts.t5_texts import T5Loss, T5Packer
+from training.texts.tokenizer import opt_tokenizer, t5_tokenizer
 from training.trainer import Plan, TextLoss, Trainer, run
 
 

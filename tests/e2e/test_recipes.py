@@ -6,8 +6,8 @@ import pytest
 from support.readme import RECIPES, Example, examples, run
 from support.serving import ROOT, Server
 
-from training.drawing import draw
-from training.scenes import Item, Scene
+from training.pictures.drawing import draw
+from training.pictures.scenes import Item, Scene
 
 PHOTOS = {
     "chair.png": Scene(640, 480, "white", (Item("square", "red", 200, 120, 230),)),

@@ -13,7 +13,7 @@ from support.demo import CAPTION, PICTURE
 from support.serving import serve
 from support.tiny import save_tiny_checkpoint
 
-from benchmarks.quantization import caption, stored_bytes
+from benchmarks.run.quantization import caption, stored_bytes
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.images import Upload
@@ -23,8 +23,8 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.verbs import Tasks
-from training.drawing import jpeg_bytes
-from training.held_out import standard
+from training.pictures.drawing import jpeg_bytes
+from training.pictures.held_out import standard
 
 BITS = ("int8", "int4")
 FAMILIES = ("opt", "t5")

@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertTokenizer,
     Blip2Config,
@@ -24,9 +23,11 @@ from transformers import (
     T5Config,
 )
 
+from tests.support.byte_level import ALPHABET, make_byte_tokenizer
+
 NUM_QUERY_TOKENS = 5
 IMAGE_SIZE = 28
-END_TOKEN = 2 + sorted(pre_tokenizers.ByteLevel.alphabet()).index("Ċ")
+END_TOKEN = 2 + ALPHABET.index("Ċ")
 
 
 def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_config: object) -> Path:
@@ -54,16 +55,8 @@ def instruction_tokenizer() -> BertTokenizer:
 
 def byte_tokenizer(family: str) -> PreTrainedTokenizerFast:
     """One token per byte. OPT's puts BOS `</s>` first, T5's puts `</s>` last; both know `<image>`."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", *alphabet])}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
     template = "</s> $A" if family == "opt" else "$A </s>"
-    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("</s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="</s>", eos_token="</s>")
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    return tokenizer
+    return make_byte_tokenizer(["<pad>", "</s>", *ALPHABET], template)
 
 
 def _config(

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import io
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,6 @@ def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) 
         settings = Settings(model="demo", device="cpu", dtype="float32")
         return load_model(settings, locate_checkpoint(settings))
     return tiny_models[request.param.removeprefix("tiny ")]
-
-
-@pytest.fixture(scope="module")
-def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=32))
-    yield running
-    running.close()
 
 
 def caption(tasks: Tasks, data: bytes, num_captions: int, options: DecodingOptions) -> list[ScoredCaption]:

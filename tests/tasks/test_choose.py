@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support.pictures import jpeg
 
-from benchmarks.choosing import count_right
+from benchmarks.run.choosing import count_right
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.errors import Part, PromptTooLong

@@ -4,7 +4,6 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
@@ -39,13 +38,6 @@ ASKED = [
 @pytest.fixture(scope="module", params=["opt", "t5"])
 def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) -> LoadedModel:
     return tiny_models[request.param]
-
-
-@pytest.fixture(scope="module")
-def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=16))
-    yield running
-    running.close()
 
 
 def complete(tasks: Tasks, ask: PromptSpec, options: DecodingOptions, **wanted: object) -> CompletedRequest:

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +27,6 @@ BEAMS = DecodingOptions(max_new_tokens=6)
 @pytest.fixture(scope="module", params=["opt", "t5", "instructblip"])
 def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) -> LoadedModel:
     return tiny_models[request.param]
-
-
-@pytest.fixture(scope="module")
-def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=32))
-    yield running
-    running.close()
 
 
 def expected(loaded: LoadedModel, prompt: str | None, options: DecodingOptions) -> str:
