@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.fields import validate_fields, whole_characters
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import Family
@@ -112,21 +111,21 @@ class ChatRequest(BaseModel):
         return OutputOptions(tuple(self.stop), self.top_logprobs)
 
     def options(self, task: TaskName, family: Family) -> DecodingOptions:
-        """The decoding options; those of a task that are not given are the ones of its own endpoint."""
+        """The decoding options; lengths and penalties that are not given are the ones of the task's own endpoint."""
         given = {
             "max_new_tokens": self.max_completion_tokens or self.max_tokens,
             "length_penalty": self.length_penalty,
+            "repetition_penalty": self.repetition_penalty if "repetition_penalty" in self.model_fields_set else None,
             "temperature": self.temperature or None,
         }
         return DecodingOptions(
             **{
-                **(AskFields.defaults(family) if task == "vqa" else {}),
+                **(family.vqa_defaults if task == "vqa" else family.caption_defaults),
                 **{name: value for name, value in given.items() if value is not None},
                 "num_beams": self.num_beams,
                 "do_sample": self.temperature > 0,
                 "top_p": self.top_p,
                 "top_k": self.top_k,
-                "repetition_penalty": self.repetition_penalty,
                 "seed": self.seed,
                 "num_return_sequences": self.n,
             }
