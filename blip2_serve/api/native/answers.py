@@ -1,4 +1,4 @@
-"""What is answered in JSON: the shapes that the OpenAPI page shows."""
+"""JSON answers of our own endpoints, in the shapes that the OpenAPI page shows."""
 
 from typing import Annotated, Literal, TypeVar, cast
 
@@ -55,7 +55,7 @@ class Error(BaseModel):
     error: ErrorDetails
 
 
-# BentoML's client knows a union by its first member, and drops what that has not.
+# BentoML's client reads a union as its first member, and drops the fields that this member lacks.
 _Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
 
 
@@ -66,12 +66,12 @@ class BatchAnswer(BaseModel):
 
     @classmethod
     def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
-        """The results as they are answered."""
+        """Build the answer from results and errors, in the order of the pictures."""
         return cls(results=[_entry(result) for result in results])
 
 
 def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
-    """`answer` as the response that BentoML passes on; typed as what the endpoint declares."""
+    """Build the JSON response, which BentoML passes on as it is; typed as the shape that the endpoint declares."""
     return cast(ShapeT, JSONResponse(answer.model_dump(mode="json"), headers=headers))
 
 

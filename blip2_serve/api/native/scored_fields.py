@@ -1,4 +1,4 @@
-"""The fields of /captions and /choose, whose answers come with numbers."""
+"""The fields of /captions and /choose, whose answers carry scores."""
 
 from typing import ClassVar
 
@@ -46,7 +46,7 @@ class ChooseFields(PictureFields):
     @field_validator("choices")
     @classmethod
     def _choices_differ(cls, choices: list[str]) -> list[str]:
-        """Stripped: the model gives an answer after one space, and none of its own."""
+        """Strip the choices: the model writes an answer after exactly one space."""
         stripped = [whole_characters(choice.strip()) for choice in choices]
         if not all(stripped):
             raise ValueError("a choice is empty: give each a text")

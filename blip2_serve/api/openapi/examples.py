@@ -1,7 +1,7 @@
-"""An example of every endpoint: a body of each kind, and what the demo checkpoint answers to it.
+"""Examples for every endpoint: a body of each media type, and the demo checkpoint's answer to it.
 
-In a multipart form `demo.jpeg` stands for the file of that name in the repository; elsewhere the picture is the same,
-forty pixels wide and in three colours.
+In a multipart form, `demo.jpeg` stands for the repository's file of that name; elsewhere the same picture is inline,
+40 pixels wide and in three colours.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ FILE = "demo.jpeg"
 _FILE_ID = "46c52db4d1fe5a56b1075cda2e7604bfce92a83342e5c836ae32ad536cc2c4ea"
 _BACKGROUND = "what color is the background?"
 
-# The fields beside the picture, and the answer.
+# By path: the fields beside the picture, and the answer.
 _EXAMPLES: dict[str, tuple[dict[str, Any], Any]] = {
     "/generate": (
         {"txt": "a yellow star to the left of"},
@@ -83,7 +83,7 @@ _COMPLETION = {
 
 
 def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
-    """`spec` with the examples; changes it in place."""
+    """Add the examples. Changes `spec` in place and returns it."""
     paths = spec["paths"]
     for path, (fields, answer) in _EXAMPLES.items():
         post = paths[path]["post"]
