@@ -1,7 +1,7 @@
-"""Where BentoML does otherwise than we need: one patch each, the version it was seen in, and its replacement.
+"""Patches to BentoML: for each, the fault, the version that has it, and the replacement.
 
-tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. What BentoML lets a service configure or
-wrap is no patch: api/middleware/access_log.py, api/errors.py and api/openapi/pages.py say what they replace.
+tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. Code that only configures or wraps BentoML
+is not here: api/middleware/access_log.py, api/errors.py and api/openapi/pages.py say what they replace.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from blip2_serve.errors import DeadlineExceeded
 
 Middleware = Callable[..., Callable[[Scope, Receive, Send], Awaitable[None]]]
 
-# Kept, because `apply` puts ours in their places.
+# BentoML's own classes, kept because `apply` replaces them.
 BENTOML_TIMEOUT: Middleware = traffic.TimeoutMiddleware
 BENTOML_METRICS: Middleware = instruments.RunnerTrafficMetricsMiddleware
 
 
 def apply(metered_paths: Iterable[str]) -> None:
-    """Put our middleware in the places where BentoML looks when it makes its application."""
+    """Replace two middleware classes before BentoML builds its application; meter only `metered_paths`."""
     traffic.TimeoutMiddleware = Timeout
     instruments.RunnerTrafficMetricsMiddleware = partial(
         MeteredRoutes, metered=BENTOML_METRICS, paths=frozenset(metered_paths)
@@ -31,7 +31,7 @@ def apply(metered_paths: Iterable[str]) -> None:
 
 
 class Timeout:
-    """ASGI middleware: 504 where no answer has begun within `timeout` seconds.
+    """ASGI middleware: answer 504 when no answer has begun within `timeout` seconds.
 
     BentoML 1.4.40's TimeoutMiddleware never cancels its timers: each keeps its request's context, 6 KB, in the event
     loop until the timeout has passed. At 100 requests a second and an hour's timeout that is 2 GB.
@@ -42,7 +42,7 @@ class Timeout:
         self._timeout_s = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through that begins in time."""
+        """Pass through every answer that begins in time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,10 +62,10 @@ class Timeout:
 
 
 class MeteredRoutes:
-    """ASGI middleware: applies `metered`, another middleware, to requests for `paths` and to no others.
+    """ASGI middleware: apply the middleware `metered` only to requests for `paths`.
 
-    BentoML 1.4.40's RunnerTrafficMetricsMiddleware makes a new series of every requested path, and Prometheus keeps a
-    series for ever, in memory and in the files that its processes share.
+    BentoML 1.4.40's RunnerTrafficMetricsMiddleware starts a new series for every requested path, and Prometheus keeps
+    each series for ever, in memory and in the files that its processes share.
     """
 
     def __init__(self, app: ASGIApp, metered: Middleware, paths: frozenset[str], **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The BentoML service: settings in, endpoints and probes out. Everything else is in `blip2_serve/`."""
+"""The BentoML service: builds `Tasks` from the settings, and declares endpoints, probes and middleware."""
 
 import logging
 from functools import cache
@@ -37,7 +37,7 @@ from blip2_serve.ui.web_page import WebPage
 
 @cache
 def _settings() -> Settings:
-    """The settings, read when the server starts: importing this module must not read them."""
+    """Read the settings at server start: importing this module must not read them."""
     return Settings.from_env()
 
 
@@ -55,8 +55,8 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
     traffic={"timeout": MAX_DEADLINE_S + 60},
-    logging={"access": {"enabled": False}},  # see api/access_log.py
-    # Spans that nobody collects took a third of a request's time on the event loop; docs/deploy.md says how to trace.
+    logging={"access": {"enabled": False}},  # see api/middleware/access_log.py
+    # Uncollected spans took a third of a request's time on the event loop; docs/deploy.md says how to trace.
     tracing={"excluded_urls": ".*"},
 )
 class Blip2:
@@ -79,7 +79,11 @@ class Blip2:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """End the whole process with one line where the settings or the weights are no good."""
+        """Check settings and weights before the server starts.
+
+        Raises:
+            SystemExit: they are unusable; the whole process ends with one line.
+        """
         try:
             check_start(_settings())
         except StartupError as error:
@@ -144,15 +148,15 @@ class Blip2:
         return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
 
     def _headers(self, image_id: str | None = None) -> dict[str, str]:
-        """What every answer tells beside itself; `image_id` where it is about one picture."""
+        """Build the headers of every answer; `image_id` where it is about one picture."""
         about = {} if image_id is None else {"X-Image-Id": image_id}
         return {**about, "X-Model": self._tasks.model_name}
 
     def _reply(self, answer: Answer) -> str:
-        """Plain text, with what else there is to say in headers.
+        """Answer in plain text, with the details in headers.
 
-        The endpoints declare `str`, which is what the OpenAPI page and BentoML's client go by; BentoML passes a
-        Response on as it is, and skips building a schema for every answer.
+        The endpoints declare `str` for the OpenAPI page and BentoML's client. BentoML passes a Response on as it is,
+        and skips building a schema for every answer.
         """
         headers = {
             **self._headers(answer.image_id),
@@ -184,7 +188,7 @@ def _max_batch_bytes() -> int:
     return _settings().max_batch_bytes
 
 
-# The first is the outermost.
+# Outermost first.
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]

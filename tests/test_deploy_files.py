@@ -1,4 +1,4 @@
-"""What the files in deploy/ and bentofile.yaml say agrees with the service and with the image that is tried."""
+"""The files in deploy/ and bentofile.yaml agree with the service and with the tested image."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A family is an object that is asked; nobody compares families or reads a family's name."""
+"""Code asks a family object; no module compares families or their names."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ TYPES = {"opt", "t5", "flan-t5", "blip-2", "instructblip", *(family.name for fam
 
 
 def compared(path: Path) -> list[str]:
-    """The comparisons in a module in which a family, or the text that names one, takes part."""
+    """Find the comparisons in a module that involve a family or the name of one."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare | ast.match_case):
@@ -26,7 +26,7 @@ def compared(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nobody_compares_families(path: Path) -> None:
-    # model/locate.py reads config.json's model_type to find the family, or to refuse.
+    # model/locate.py compares config.json's model_type to find the family or refuse the checkpoint.
     assert path.name == "locate.py" or compared(path) == []
 
 

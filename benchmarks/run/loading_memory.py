@@ -1,8 +1,8 @@
-"""How much memory loading takes: peak RssAnon against the size of a checkpoint shaped like blip2-opt-2.7b.
+"""Measure loading's memory: peak RssAnon against the size of a checkpoint shaped like blip2-opt-2.7b.
 
-Writes such a checkpoint (random weights, bfloat16, in shards, 7.7 GB), loads it in a fresh process the way the
-service does, captions one picture, records the figure with its date and removes the checkpoint.
-`make measure-load`; needs 8 GB of disk and 11 GB of free memory.
+Writes such a checkpoint (random bfloat16 weights in shards, 7.7 GB), loads it in a fresh process as the service does,
+captions one picture, records the figures with their date and removes the checkpoint. Run it with `make measure-load`;
+it needs 8 GB of disk and 11 GB of free memory.
 """
 
 import argparse
@@ -36,13 +36,13 @@ from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import Tasks
 from tests.support.tiny import byte_tokenizer
 
-MOST = 1.3  # times the checkpoint's size
+MOST = 1.3  # allowed peak, in multiples of the checkpoint's size
 SHARD_BYTES = 2_000_000_000
 Shard = dict[str, torch.Tensor]
 
 
 def write_checkpoint(folder: Path) -> None:
-    """Write shard after shard, so that never more than one is in memory."""
+    """Write the checkpoint shard by shard, with at most one shard in memory."""
     tokenizer = byte_tokenizer("opt")
     config = opt_2_7b_config(tokenizer.convert_tokens_to_ids("<image>"))
     config.save_pretrained(folder)
@@ -58,7 +58,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def opt_2_7b_config(image_token: int) -> Blip2Config:
-    """Salesforce/blip2-opt-2.7b's, line feed as its end token, with `<image>` where our tokenizer has it."""
+    """Build the config of Salesforce/blip2-opt-2.7b; the end token is the line feed, `<image>` is our tokenizer's."""
     config: Blip2Config = published_config("blip2-opt-2.7b")
     config.image_token_index = image_token
     config.text_config.eos_token_id = 50118
@@ -66,7 +66,7 @@ def opt_2_7b_config(image_token: int) -> Blip2Config:
 
 
 def random_shards(config: Blip2Config) -> Iterator[Shard]:
-    """Every weight by name, narrow and random; the head repeats the embeddings, as in the published files."""
+    """Yield all weights by name, random and in bfloat16; lm_head equals the embeddings, as in the published files."""
     with torch.device("meta"):
         shapes = {name: weight.shape for name, weight in Blip2ForConditionalGeneration(config).state_dict().items()}
     shard: Shard = {}
@@ -81,7 +81,7 @@ def random_shards(config: Blip2Config) -> Iterator[Shard]:
 
 
 class PeakRssAnon(threading.Thread):
-    """Watches this process's anonymous memory: what it allocated, without the pages of mapped files."""
+    """Watch this process's anonymous memory: its allocations, without the pages of mapped files."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -89,13 +89,13 @@ class PeakRssAnon(threading.Thread):
         self.peak_with_mapped_files_bytes = 0
 
     def run(self) -> None:
-        """Sample until the process ends."""
+        """Sample every 5 ms until the process ends."""
         while True:
             self.sample()
             time.sleep(0.005)
 
     def sample(self) -> int:
-        """The figure of this moment, in bytes."""
+        """Update the peaks and return the current RssAnon in bytes."""
         lines = Path("/proc/self/status").read_text().splitlines()
         fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
         rss_anon = int(fields["RssAnon"].split()[0]) * 1024
@@ -105,7 +105,7 @@ class PeakRssAnon(threading.Thread):
 
 
 def load_and_caption(folder: Path) -> dict[str, Any]:
-    """What the service does at its start and for one request, watched."""
+    """Load and caption as the service does; return bytes and seconds."""
     watch = PeakRssAnon()
     imported = watch.sample()
     watch.start()
@@ -135,7 +135,7 @@ async def _caption(tasks: Tasks) -> Answer:
 
 
 def measure_in_fresh_process(folder: Path) -> dict[str, Any]:
-    """Memory of a process that did nothing else before."""
+    """Run `load_and_caption` in a new process, so that nothing else counts."""
     environment = {**os.environ, "BLIP2_MODEL": str(folder), "BLIP2_DTYPE": "bfloat16", "BLIP2_DEVICE": "cpu"}
     command = [sys.executable, "-m", "benchmarks.run.loading_memory", "--load", str(folder)]
     output = subprocess.check_output(command, env=environment, text=True)
@@ -144,7 +144,7 @@ def measure_in_fresh_process(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, print one line of JSON, keep it in a dated file; 1 where loading takes too much."""
+    """Measure and record; return 1 if the peak exceeds `MOST` times the checkpoint, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     load = parser.parse_args().load
@@ -161,7 +161,7 @@ def main() -> int:
 
 
 def record(result: dict[str, Any]) -> None:
-    """One JSON object on stdout and in a file named by its day."""
+    """Print one JSON object and write it to a file named by today's date (UTC)."""
     now = datetime.now(UTC)
     machine = {"cpus": len(os.sched_getaffinity(0)), "python": platform.python_version(), "torch": torch.__version__}
     line = json.dumps({"measured": now.isoformat(timespec="seconds"), "what": "load", **result, **machine})

@@ -1,4 +1,4 @@
-"""`blip2-serve caption`: a few pictures, captioned in this process."""
+"""`blip2-serve caption`: caption a few pictures in this process."""
 
 import asyncio
 import sys
@@ -59,7 +59,7 @@ def caption(
 async def _caption_all(
     pictures: Sequence[Path], prefix: str | None, chosen: Mapping[str, int], settings: Settings
 ) -> list[str | Blip2Error]:
-    """The caption of each picture in order, or its error, with a progress bar where stderr is a terminal."""
+    """Return each picture's caption or error, in order; show a progress bar if stderr is a terminal."""
     from blip2_serve.tasks.batch import places
 
     tasks, gate = _load(settings), places(settings.max_queue)

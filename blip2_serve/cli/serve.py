@@ -1,4 +1,4 @@
-"""`blip2-serve serve`: BentoML's server as a child process, with the options as its settings."""
+"""`blip2-serve serve`: run BentoML's server as a child process, with the options as its settings."""
 
 import signal
 import subprocess
@@ -33,7 +33,7 @@ def serve(ctx: click.Context, /, model: str | None, port: int, host: str | None,
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run `command`, pass it the signals that end us, and return its exit code as a shell would."""
+    """Run `command`, forward SIGINT and SIGTERM to it, and return its exit code as a shell would."""
     with subprocess.Popen(command, env=variables) as child:
 
         def forward(number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""One question, one answer."""
+"""The tab for one question and one answer."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from blip2_serve.ui.picture import upload_of
 
 
 def ask_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """The controls, and what they do."""
+    """Add the tab's controls and their events."""
 
     async def ask(picture: dict[str, Any] | None, question: str | None) -> str:
         with errors_shown():

@@ -1,4 +1,4 @@
-"""Captions, each with how sure the model is of it."""
+"""The tab for captions, each with its probability."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from blip2_serve.ui.picture import upload_of
 
 
 def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """The controls, and what they do."""
+    """Add the tab's controls and their events."""
 
     async def caption(
         picture: dict[str, Any] | None, begins: str | None, num_captions: int, *decoding: Any

@@ -1,4 +1,4 @@
-"""A conversation about the picture, shown while it is written; another picture begins another one."""
+"""The tab for a conversation about the picture; answers stream in, and a new picture starts over."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -20,7 +20,7 @@ Messages = list[dict[str, Any]]
 
 
 def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """The controls, and what they do."""
+    """Add the tab's controls and their events."""
 
     async def chat(
         picture: dict[str, Any] | None, question: str | None, history: Messages | None
@@ -57,10 +57,10 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
 
 
 def turns_of(history: Messages) -> list[Turn]:
-    """Question and answer of each turn, from gradio's messages.
+    """Convert gradio's messages to (question, answer) turns.
 
     Raises:
-        InvalidField: the messages are no such pairs of texts.
+        InvalidField: the messages are not pairs of texts.
     """
     try:
         texts = [_text(message["content"]) for message in history]

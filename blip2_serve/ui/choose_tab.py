@@ -1,4 +1,4 @@
-"""A question and the answers to choose from."""
+"""The tab for a question and the answers to choose from."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from blip2_serve.ui.picture import upload_of
 
 
 def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """The controls, and what they do."""
+    """Add the tab's controls and their events."""
 
     async def choose(picture: dict[str, Any] | None, question: str | None, choices: str | None) -> dict[str, float]:
         with errors_shown():
@@ -34,7 +34,7 @@ def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
 
 
 def choices_of(text: str) -> list[str]:
-    """The choices in `text`, one a line; a single line is cut at its commas. Empty ones do not count."""
+    """Split `text` into choices: at line ends, or at commas if it is a single line. Empty choices are dropped."""
     lines = text.strip().splitlines()
     parts = lines if len(lines) > 1 else text.split(",")
     return [part.strip() for part in parts if part.strip()]

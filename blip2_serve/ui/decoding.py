@@ -1,4 +1,4 @@
-"""How to decode, in the words of the BLIP-2 Space; the fields are those of the endpoints."""
+"""Decoding controls, labelled as in the BLIP-2 Space, and their values as endpoint fields."""
 
 import gradio as gr
 
@@ -6,7 +6,7 @@ BEAM_SEARCH, NUCLEUS_SAMPLING = "Beam search", "Nucleus sampling"
 
 
 def decoding_controls() -> list[gr.components.Component]:
-    """The controls, in the order of `decoding_fields`' parameters."""
+    """Build the controls, in the order of `decoding_fields`' parameters."""
     with gr.Accordion("Decoding", open=False):
         return [
             gr.Radio([BEAM_SEARCH, NUCLEUS_SAMPLING], value=BEAM_SEARCH, label="Method", elem_id="method"),
@@ -19,7 +19,7 @@ def decoding_controls() -> list[gr.components.Component]:
 def decoding_fields(
     method: str, temperature: float, length_penalty: float, repetition_penalty: float
 ) -> dict[str, object]:
-    """The fields that the endpoints call these."""
+    """Convert the controls' values to endpoint fields."""
     if method == NUCLEUS_SAMPLING:
         return {"do_sample": True, "temperature": temperature, "repetition_penalty": repetition_penalty}
     return {"length_penalty": length_penalty, "repetition_penalty": repetition_penalty}

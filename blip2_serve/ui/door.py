@@ -1,8 +1,7 @@
-"""What of gradio strangers may ask for; the rest of its routes do not exist here.
+"""Let only the page's own requests through to gradio; its other routes answer 404.
 
-Gradio 6.31 fetches URLs and proxies for who asks it, lists and calls its functions, and, mounted on another
-application, copies any file of this machine that the data of a call names (`processing_utils._check_allowed` acts only
-where gradio runs its own server).
+Gradio 6.31 fetches URLs and proxies for any caller, lists and calls its functions, and, mounted on another application,
+copies any local file that a call names (`processing_utils._check_allowed` acts only when gradio runs its own server).
 """
 
 import asyncio
@@ -29,23 +28,23 @@ _READ = re.compile(
     rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue/data|upload_progress)|{re.escape(_FILE)}.+",
     re.DOTALL,
 )
-# A call carries texts and the name of a picture; the picture itself is uploaded.
+# A call carries texts and the path of a picture; the picture itself is uploaded.
 MAX_CALL_BYTES = 2**20
-# Gradio looks for these at the root of the host, where the page is not.
+# Gradio links a manifest at the root of the host, outside this page.
 _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
 _OWN_LINK = b'<link rel="icon" href="data:," />'
 _INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
 
 
 class Door:
-    """ASGI middleware around gradio's application, at whatever path it is mounted."""
+    """ASGI middleware around gradio's application; works under any mount path."""
 
     def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
         self._app = app
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what the page itself asks for; everything else is answered 404."""
+        """Pass the page's own requests on; answer everything else 404."""
         if scope["type"] != "http":
             return
         path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
@@ -76,7 +75,7 @@ class Door:
         await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
 
     async def _checked_call(self, receive: Receive) -> bytes:
-        """The body of a call that names no file but uploaded ones; gradio would fetch or copy any other."""
+        """Read a call and refuse one that names a file other than an upload: gradio would fetch or copy it."""
         body = bytearray()
         more = True
         while more:
@@ -96,7 +95,7 @@ class Door:
 
 
 def _named_files(content: object) -> Iterator[object]:
-    """Whatever gradio takes for the path of a file, at any depth."""
+    """Yield every value that gradio would take for a file's path, at any depth."""
     if isinstance(content, list):
         for value in content:
             yield from _named_files(value)
@@ -108,12 +107,12 @@ def _named_files(content: object) -> Iterator[object]:
 
 
 def _shown(error: RequestError) -> JSONResponse:
-    """An error as everywhere; gradio's page shows what it finds under `detail`."""
+    """Answer in the usual shape, with the message also under `detail`, which gradio's page shows."""
     return JSONResponse({**error_body(error), "detail": error.message}, error.status)
 
 
 async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run `app`; where the body breaks a limit, that is raised, and what `app` would answer to it is dropped."""
+    """Run `app`; when `receive` raises a `Blip2Error`, raise it again and drop the answer of `app`."""
     failure: Blip2Error | None = None
 
     async def receiving() -> Message:
@@ -134,7 +133,7 @@ async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read, and then what else there comes."""
+    """Build a `receive` that returns the consumed body first, then the messages after it."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replaying() -> Message:
@@ -144,7 +143,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _policy(script_hashes: str) -> str:
-    """Everything from this server alone; gradio sets styles inline, and shows pictures as data and blobs."""
+    """Allow this server only; gradio sets styles inline, and shows pictures as data: and blob: URLs."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -161,7 +160,7 @@ def _policy(script_hashes: str) -> str:
     )
 
 
-# What is not the page is no page: an uploaded file must not become one.
+# For all but the page itself: an uploaded file must not act as a page.
 _NOTHING = "default-src 'none'; sandbox"
 
 
@@ -183,7 +182,7 @@ def _with_headers(send: Send, policy: str) -> Send:
 
 
 def _with_hashed_scripts(_status: int, body: bytes) -> tuple[bytes, Headers]:
-    """The policy names the scripts in the page, which differ by its address."""
+    """List the page's inline scripts in its policy by hash; they vary with the page's address."""
     page = body.replace(_ROOT_LINK, _OWN_LINK)
     hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
     return page, _headers(_policy(" ".join(f"'sha256-{each}'" for each in hashes)))

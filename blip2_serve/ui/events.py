@@ -1,4 +1,4 @@
-"""What all events of the page have in common."""
+"""Options and error handling shared by all events of the page."""
 
 import html
 from collections.abc import Iterator
@@ -8,13 +8,17 @@ import gradio as gr
 
 from blip2_serve.api.errors import public_error
 
-# Values come as they were sent and are judged by the fields of the endpoints; nothing appears in gradio's API.
+# Gradio passes raw values, which the endpoints' fields validate, and lists no event in its API.
 EVENT = {"preprocess": False, "api_visibility": "private"}
 
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Show what a caller of the endpoints would be told; gradio takes the message for HTML."""
+    """Show errors in the words of the endpoints, escaped, because gradio renders messages as HTML.
+
+    Raises:
+        gr.Error: in place of any exception.
+    """
     try:
         yield
     except Exception as error:

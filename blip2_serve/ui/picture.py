@@ -1,4 +1,4 @@
-"""The picture that all tabs are about, and how its bytes reach `Tasks`."""
+"""The picture that all tabs share, and the reading of its bytes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from blip2_serve.ui.events import EVENT, errors_shown
 
 
 def picture_input(examples: Sequence[Path]) -> gr.Image:
-    """A place to drop, paste, choose or take a picture, with examples below."""
+    """Add an input to drop, paste, choose or take a picture, with examples below."""
     picture = gr.Image(
         label="Picture",
         type="filepath",
@@ -39,10 +39,10 @@ def picture_input(examples: Sequence[Path]) -> gr.Image:
 
 
 async def upload_of(picture: dict[str, Any] | None) -> Upload:
-    """The bytes as they were sent: their limits are those of every picture, and gradio decodes none.
+    """Read the picture's bytes as sent: gradio decodes nothing, and the usual limits apply later.
 
     Raises:
-        InvalidImage: there is no picture, or it is no longer kept.
+        InvalidImage: no picture was chosen, or it is no longer kept.
     """
     if picture is None or picture.get("path") is None:
         raise InvalidImage("There is no picture: drop, paste, choose or take one first.", about=Part.IMAGE)

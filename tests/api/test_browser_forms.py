@@ -15,7 +15,7 @@ IMG = ("a.jpg", b"picture", "image/jpeg")
 
 
 def read(**parts: tuple[str, bytes, str]) -> dict[str, object]:
-    """What the parser makes of a multipart form of file parts."""
+    """Parse a multipart form of file parts."""
     sent = httpx.Request("POST", "http://test", files=parts)
     headers = [(name.lower(), value) for name, value in sent.headers.raw]
     body = sent.read()

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, and whoever notices, leaves in one shape."""
+"""Every error, in any layer, is answered in one shape."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The command starts quickly, says its version, and shows an error of ours as one line."""
+"""The command starts without heavy imports, tells its version, and shows our errors as one line."""
 
 import subprocess
 import sys

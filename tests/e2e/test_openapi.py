@@ -1,4 +1,4 @@
-"""The OpenAPI document: the one in docs/ is what the server answers, it has every route, and its examples work."""
+"""docs/openapi.json equals the server's answer, has every route, and its examples work."""
 
 import json
 import re
@@ -19,12 +19,12 @@ SPEC = json.loads(OPENAPI.read_text())
 MULTIPART, FORM, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
 OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch")
 CHAT = "/v1/chat/completions"
-# The picture in JSON is the file made smaller: another file.
+# The examples' JSON picture is a smaller version of the file, so its id differs, too.
 NOT_THE_SAME = {"id", "created", "image_id"}
 
 
 def examples() -> list[tuple[str, str, dict[str, Any]]]:
-    """Path, kind and value of every example of a body."""
+    """List path, media type and value of every example body."""
     bodies = [
         (path, kind, body)
         for path, item in SPEC["paths"].items()
@@ -35,7 +35,7 @@ def examples() -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def post(url: str, kind: str, body: dict[str, Any]) -> httpx.Response:
-    """`body` as `kind`. In a form lists are JSON, but those of pictures, which are repeated."""
+    """Send `body` as media type `kind`. A form has lists as JSON, except pictures, which repeat the field."""
     if kind == JSON:
         return httpx.post(url, json=body, timeout=60)
     pictures = {name: body[name] for name in ("img", "imgs") if name in body}
@@ -50,7 +50,7 @@ def post(url: str, kind: str, body: dict[str, Any]) -> httpx.Response:
 
 
 def near(shown: Any) -> Any:
-    """What equals `shown` but for small differences of numbers, and for what no two answers share."""
+    """Return `shown` with approximate numbers, without the fields that differ in every answer."""
     if isinstance(shown, dict):
         return {name: near(value) for name, value in shown.items() if name not in NOT_THE_SAME}
     if isinstance(shown, list):
@@ -59,7 +59,7 @@ def near(shown: Any) -> Any:
 
 
 def said(answer: Any) -> Any:
-    """`answer` without what no two answers share."""
+    """Return `answer` without the fields that differ in every answer."""
     if isinstance(answer, dict):
         return {name: said(value) for name, value in answer.items() if name not in NOT_THE_SAME}
     return [said(each) for each in answer] if isinstance(answer, list) else answer

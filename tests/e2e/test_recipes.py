@@ -1,4 +1,4 @@
-"""Every command of docs/recipes.md, run on a folder of drawn pictures, prints what is said there."""
+"""Every command in docs/recipes.md, run on drawn pictures, prints the documented output."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ PHOTOS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that holds what the commands name: `photos` and `examples`."""
+    """A folder with the commands' files: `photos` and `examples`."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, scene in PHOTOS.items():

@@ -1,4 +1,4 @@
-"""What strangers send: every bad request gets a 4xx in the one error shape that names the field, never a 5xx."""
+"""Every bad request gets a 4xx, never a 5xx, in the one error shape, which names the field."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""captions, choose and batch over HTTP, in every kind of body, and what they refuse."""
+"""captions, choose and batch over HTTP: every media type, and the refusals."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What people type and choose, as the fields of the endpoints."""
+"""The tabs' inputs become the endpoints' fields."""
 
 import asyncio
 from pathlib import Path

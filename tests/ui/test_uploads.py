@@ -1,4 +1,4 @@
-"""The pictures of visitors do not stay, and nothing outside their folder counts as one."""
+"""Visitors' pictures do not stay, and no file outside their folder counts as one."""
 
 import os
 import time
@@ -12,21 +12,21 @@ from blip2_serve.ui.uploads import MAX_AGE_S, MIN_FILE_BYTES, Uploads
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, for this test alone."""
+    """Give each test a system temporary folder of its own."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def uploads() -> Iterator[Uploads]:
-    """Room for 1 MB."""
+    """A folder with room for 1 MB."""
     made = Uploads(max_bytes=1_000_000)
     yield made
     made.remove()
 
 
 def send(uploads: Uploads, name: str, num_bytes: int, age_s: float = 0) -> Path:
-    """What gradio does with an upload: a file in a folder of its own."""
+    """Store an upload as gradio does: a file in a folder of its own."""
     path = uploads.folder / name / "image.png"
     path.parent.mkdir()
     path.write_bytes(b"x" * num_bytes)

@@ -1,1 +1,1 @@
-"""ASGI middleware around the whole service: limits, logs, one shape for errors, the pages that document it."""
+"""ASGI middleware around the whole service: the access log and the limit on bodies."""

@@ -1,4 +1,4 @@
-"""What is answered in JSON: the shapes that the OpenAPI page shows."""
+"""JSON answers of our own endpoints, in the shapes that the OpenAPI page shows."""
 
 from typing import Literal, TypeVar, cast
 
@@ -28,5 +28,5 @@ class Error(BaseModel):
 
 
 def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
-    """`answer` as the response that BentoML passes on; typed as what the endpoint declares."""
+    """Build the JSON response, which BentoML passes on as it is; typed as the shape that the endpoint declares."""
     return cast(ShapeT, JSONResponse(answer.model_dump(mode="json"), headers=headers))

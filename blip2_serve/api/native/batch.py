@@ -27,7 +27,7 @@ MAX_PICTURES = 64
 
 
 class ManyPicturesFields(Fields):
-    """Pictures, and what is to be said about them."""
+    """Pictures, a task and the texts for it."""
 
     imgs: list[ImageSource | Blip2Error] = Field(
         min_length=1, max_length=MAX_PICTURES, description="1 to 64 pictures: the file part repeated, or a JSON list"
@@ -77,12 +77,12 @@ class BatchFields(DecodingFields, ManyPicturesFields):
 
     @property
     def texts(self) -> list[str | None]:
-        """The text of each picture; None where it is not given."""
+        """One text per picture; None where none is given."""
         texts = self.txt if isinstance(self.txt, list) else [self.txt] * len(self.imgs)
         return [text or None for text in texts]
 
-    def defaults(self, family: Family) -> dict[str, Any]:  # type: ignore[override]  # here they depend on a field
-        """Those of the endpoint that does the same with one picture."""
+    def defaults(self, family: Family) -> dict[str, Any]:  # type: ignore[override]  # the defaults depend on `task`
+        """Return the defaults of /vqa or /generate, whichever does the task for one picture."""
         alone = AskFields if self.task == "vqa" else CaptionFields
         return alone.defaults(family)
 

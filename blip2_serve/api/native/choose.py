@@ -49,7 +49,7 @@ class ChooseFields(PictureFields):
     @field_validator("choices")
     @classmethod
     def _choices_differ(cls, choices: list[str]) -> list[str]:
-        """Stripped: the model gives an answer after one space, and none of its own."""
+        """Strip the choices: the model writes an answer after exactly one space."""
         stripped = [whole_characters(choice.strip()) for choice in choices]
         if not all(stripped):
             raise ValueError("a choice is empty: give each a text")

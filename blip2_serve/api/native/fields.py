@@ -1,7 +1,7 @@
 """The fields that endpoints share: types, bounds, defaults, each stated once; an endpoint's own stand in its file.
 
-Everything is optional but the picture, which comes as `img` or as `img_id`. `None` means "not given", so that a
-default can depend on the endpoint, the family or another option.
+Only the picture is required, as `img` or as `img_id`. `None` means "not given", so that a default can depend on the
+endpoint, the family or another option.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
 
-# Longer texts cannot fit into 512 tokens; refusing them unread keeps the tokenizer from chewing on megabytes.
+# Longer texts cannot fit into 512 tokens; refusing them here keeps the tokenizer off megabytes of text.
 MAX_TEXT_CHARACTERS = 32_768
 MAX_TURNS = 256
 
@@ -29,7 +29,7 @@ class Example(NamedTuple):
 
 
 class Fields(BaseModel):
-    """The base of all: fields that are not known are refused; `repeatable` names may come several times in a form."""
+    """Base of all fields: refuses unknown names; a form may repeat the names in `repeatable`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     repeatable: ClassVar[frozenset[str]] = frozenset()
@@ -55,10 +55,10 @@ class PictureFields(Fields):
 
     @property
     def image(self) -> ImageSource:
-        """The picture, whichever way it came.
+        """The picture, from `img` or `img_id`.
 
         Raises:
-            InvalidField: it came both ways, or not at all.
+            InvalidField: both were sent, or neither.
         """
         if self.img is not None and self.img_id is not None:
             raise InvalidField("img and img_id were both sent: send one of the two.", about=Part.IMAGE_ID)
@@ -70,7 +70,7 @@ class PictureFields(Fields):
 
 
 class DecodingFields(Fields):
-    """How to decode."""
+    """Decoding options."""
 
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
@@ -99,7 +99,7 @@ class DecodingFields(Fields):
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
 
     def options(self, family: Family) -> DecodingOptions:
-        """The decoding options, with the endpoint's defaults where the request is silent.
+        """Fill in the endpoint's defaults for the options that the request leaves out.
 
         Raises:
             InvalidField: two options contradict each other.
@@ -123,7 +123,7 @@ class DecodingFields(Fields):
 
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:
-        """Where this endpoint differs from `DecodingOptions`' own defaults."""
+        """Return the options in which this endpoint differs from the defaults of `DecodingOptions`."""
         return dict(family.caption_defaults)
 
 
@@ -135,10 +135,10 @@ FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
-    """The fields of one request.
+    """Validate the fields of one request.
 
     Raises:
-        InvalidField: one is missing, unknown or out of bounds; `param` names it.
+        InvalidField: a field is missing, unknown or out of bounds; `about` names it.
     """
     try:
         return model.model_validate(values)
@@ -160,7 +160,11 @@ def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField
 
 
 def whole_characters(text: str) -> str:
-    """`text`, or a ValueError where it holds a lone surrogate, which no tokenizer takes."""
+    """Return `text` unchanged; no tokenizer takes a lone surrogate.
+
+    Raises:
+        ValueError: `text` holds a lone surrogate.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -169,7 +173,7 @@ def whole_characters(text: str) -> str:
 
 
 def texts_of(value: object) -> object:
-    """A text that is a JSON list of strings as that list, all else as it came: a form repeats a field or sends JSON."""
+    """Parse a JSON list of strings, which a form may send instead of repeating a field; return other values as is."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:

@@ -1,7 +1,7 @@
-"""The one module that parses BentoML's requests: what the OpenAPI page shows of each body, and how it is read.
+"""Replace BentoML's request parsing: describe each body for the OpenAPI page, and read it ourselves.
 
-BentoML calls `from_http_request` and hands the attributes named in `model_fields` to the endpoint. An exception
-raised there would be answered in BentoML's own shape, so a refusal travels to the endpoint in place of the fields.
+BentoML calls `from_http_request` and passes the attributes named in `model_fields` to the endpoint. It would answer an
+exception raised there in its own shape, so an error travels to the endpoint in place of the fields.
 """
 
 import types
@@ -21,7 +21,7 @@ from blip2_serve.errors import Blip2Error
 
 @dataclass(frozen=True, slots=True)
 class _ReadFields:
-    """What an endpoint is called with: `fields=..., request=...`."""
+    """Keyword arguments of an endpoint: `fields=..., request=...`."""
 
     model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
 
@@ -30,13 +30,13 @@ class _ReadFields:
 
 
 class _Input(IODescriptor):
-    """A body, described by its own fields and read as `fields`."""
+    """A body that shows its own fields on the page and is read as `fields`."""
 
     fields: ClassVar[type[Fields]]
 
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
-        """Read the body; the endpoint is called with the result."""
+        """Read the endpoint's arguments; a `Blip2Error` takes the place of the fields."""
         try:
             values = await read_body(request, cls.fields.repeatable)
             read = _ReadFields(validate_fields(cls.fields, values), request)

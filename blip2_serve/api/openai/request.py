@@ -1,7 +1,7 @@
-"""The body of a chat completion: OpenAI's fields as far as BLIP-2 has a meaning for them, and five of our own.
+"""The body of a chat completion: the OpenAI fields that mean something to BLIP-2, and five of our own.
 
-`None` means "not given". What cannot be done is refused by name; what changes nothing is taken with the one value that
-says so, because clients send it unasked.
+`None` means "not given". A field that asks for something unsupported is refused by name, but its neutral values are
+accepted, because clients send them unasked.
 """
 
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ _MAX_STOPS = 4
 _STOP_TEXT = {"type": "string", "minLength": 1, "maxLength": _MAX_STOP_CHARACTERS}
 _STOP = {"anyOf": [_STOP_TEXT, {"type": "array", "items": _STOP_TEXT, "maxItems": _MAX_STOPS}]}
 
-# Values that ask for nothing, by field; any other value is refused with the reason.
+# By field: the accepted values, which ask for nothing, and the reason for refusing any other.
 NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
     "audio": ((), "BLIP-2 writes text"),
     "frequency_penalty": ((0,), "use repetition_penalty"),
@@ -41,7 +41,7 @@ NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
     "verbosity": ((), "use max_tokens"),
     "web_search_options": ((), "BLIP-2 searches nothing"),
 }
-# Notes of the caller to OpenAI about itself; they ask for nothing whatever they are.
+# The caller's notes about itself; any value is accepted and ignored.
 NOTES = ("metadata", "prompt_cache_key", "safety_identifier", "user")
 
 
@@ -107,11 +107,11 @@ class ChatRequest(BaseModel):
 
     @property
     def wanted(self) -> OutputOptions:
-        """What to tell beside the text, and where it ends."""
+        """Stop texts, and how many likely tokens to report at each place."""
         return OutputOptions(tuple(self.stop), self.top_logprobs)
 
     def options(self, task: TaskName, family: Family) -> DecodingOptions:
-        """The decoding options; lengths and penalties that are not given are the ones of the task's own endpoint."""
+        """Build the decoding options; lengths and penalties not given are those of the task's own endpoint."""
         given = {
             "max_new_tokens": self.max_completion_tokens or self.max_tokens,
             "length_penalty": self.length_penalty,
@@ -133,10 +133,10 @@ class ChatRequest(BaseModel):
 
 
 def validate_request(values: dict[str, object]) -> ChatRequest:
-    """The request that a JSON body, nulls left out, holds.
+    """Validate a JSON body from which nulls have been dropped.
 
     Raises:
-        InvalidField: something is missing, unknown, out of bounds, or cannot be done; `param` names it.
+        InvalidField: a field is missing, unknown, out of bounds, unsupported or contradicts another; `about` names it.
     """
     asked = {name: value for name, value in values.items() if not _asks_for_nothing(name, value)}
     request = validate_fields(ChatRequest, asked)
@@ -150,7 +150,7 @@ def _asks_for_nothing(name: str, value: object) -> bool:
     if name not in NEUTRAL:
         return False
     values, reason = NEUTRAL[name]
-    # True == 1 in Python, and no JSON number is a truth value.
+    # In Python True == 1; in JSON, true is not 1.
     if not any(value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in values):
         raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", about=name)
     return True

@@ -1,7 +1,7 @@
-"""A growing answer as server-sent events: the role, a chunk for every token, why it ended, and `data: [DONE]`.
+"""Stream an answer as server-sent events: the role, a chunk per token, the finish reason and `data: [DONE]`.
 
-What goes wrong after the first token is an event too, `data: {"error": ...}` without [DONE]: a stream that just ended
-would look like an answer.
+An error after the first token is an event too, `data: {"error": ...}` without [DONE]: a stream that simply ended would
+look like a complete answer.
 """
 
 import json
@@ -19,7 +19,7 @@ from blip2_serve.tasks.stream import CompletionStream, StreamPart
 
 
 class EventStream(StreamingResponse):
-    """Sends events; whoever stops listening closes their source, which ends the work for it at once."""
+    """Send events; a client that disconnects closes their source, which ends the work at once."""
 
     media_type = "text/event-stream"
 
@@ -28,13 +28,13 @@ class EventStream(StreamingResponse):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer until the end or until the caller leaves."""
+        """Send events until the last one, or until the caller leaves."""
         async with aclosing(self._events):
             await super().__call__(scope, receive, send)
 
 
 class Chunks:
-    """Makes the chunks of one stream."""
+    """Build the chunks of one stream; all share an id."""
 
     def __init__(self, model: str, *, logprobs: bool, include_usage: bool) -> None:
         self._head = ChatCompletionChunk(model=model)
@@ -42,7 +42,7 @@ class Chunks:
         self._include_usage = include_usage
 
     async def events(self, stream: CompletionStream, num_answers: int) -> AsyncGenerator[str, None]:
-        """The events of a stream that has started."""
+        """Yield the events of a started stream; close it at the end."""
         async with aclosing(stream):
             try:
                 for index in range(num_answers):
@@ -74,5 +74,5 @@ class Chunks:
 def _event(chunk: ChatCompletionChunk) -> str:
     said = chunk.model_dump(exclude_none=True)
     for choice in said["choices"]:
-        choice.setdefault("finish_reason", None)  # null while it goes on, as OpenAI sends it
+        choice.setdefault("finish_reason", None)  # null until the answer ends, as OpenAI sends it
     return f"data: {json.dumps(said)}\n\n"

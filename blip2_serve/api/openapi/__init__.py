@@ -1,1 +1,1 @@
-"""What /docs.json says, part by part: bodies, answers, errors, examples, probes. Plain dictionaries, no HTTP."""
+"""The OpenAPI document: bodies, answers, errors, examples and probes as plain dictionaries. Only `pages` does HTTP."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a whole: BentoML's and FastAPI's, with what this service really takes and answers."""
+"""Correct BentoML's OpenAPI document: describe the bodies and answers that this service really has."""
 
 import json
 import re
@@ -22,16 +22,16 @@ _TAGS = [
 ]
 
 
-# Names of schemas as they were published first, by which clients have generated code.
+# Schema names as first published: generated clients depend on them.
 _PUBLISHED = {
     "CaptionSeveralAnswer": "CaptionsAnswer",
 }
 
 
 def described(spec: dict[str, Any]) -> dict[str, Any]:
-    """BentoML's `spec` as that of this service.
+    """Turn BentoML's `spec` into this service's document, and leave `spec` as it is.
 
-    The version is 3.1, whose schemas are JSON Schema's: that is what pydantic writes.
+    The version is OpenAPI 3.1, whose schemas are JSON Schema, as pydantic writes them.
     """
     spec = _with_published_names(spec)
     spec["openapi"] = "3.1.0"
@@ -63,7 +63,7 @@ def _name_operations(spec: dict[str, Any]) -> None:
 
 
 def _forget_unused_schemas(spec: dict[str, Any]) -> None:
-    """Such as BentoML's errors, in whose place ours are."""
+    """Drop unreferenced schemas, such as those of BentoML's errors, which ours replace."""
     schemas = spec["components"]["schemas"]
     used: set[str] = set()
     found = _names(spec["paths"])
@@ -74,5 +74,5 @@ def _forget_unused_schemas(spec: dict[str, Any]) -> None:
 
 
 def _names(part: object) -> set[str]:
-    """The schemas that `part` of a spec refers to."""
+    """Collect the names of the schemas that `part` refers to."""
     return set(re.findall(r"'#/components/schemas/([^']+)'", repr(part)))

@@ -1,7 +1,7 @@
-"""An example of every endpoint: a body of each kind, and what the demo checkpoint answers to it.
+"""Examples for every endpoint: a body of each media type, and the demo checkpoint's answer to it.
 
-In a multipart form `demo.jpeg` stands for the file of that name in the repository; elsewhere the picture is the same,
-forty pixels wide and in three colours.
+In a multipart form, `demo.jpeg` stands for the repository's file of that name; elsewhere the same picture is inline,
+40 pixels wide and in three colours.
 """
 
 from typing import Any
@@ -47,7 +47,7 @@ _COMPLETION = {
 
 
 def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
-    """`spec` with the examples; changes it in place."""
+    """Add the examples. Changes `spec` in place and returns it."""
     paths = spec["paths"]
     for path, fields in endpoints().items():
         post = paths[path]["post"]

@@ -1,4 +1,4 @@
-"""Answers: their headers, and the errors that each endpoint can end with, in the one shape."""
+"""Describe the answers of each endpoint: their headers, and the errors, all in one shape."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ _ERRORS = {
     503: "The server is busy or going down",
     504: "The answer took longer than the deadline",
 }
-# Where not every one of them can happen.
+# Paths on which only some of the errors can happen.
 _ERRORS_OF = {
     "/batch": tuple(status for status in _ERRORS if status != 404),  # it takes no ids
     "/v1/models": (),
@@ -57,7 +57,7 @@ _TOLD = {
     "dropped turns": {"X-Dropped-Turns": _header(_DROPPED, _COUNT)},
 }
 _CHAT_HEADERS = {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)}
-# Before OpenAPI 3.2 the schema of a stream is that of each event.
+# Before OpenAPI 3.2, a stream's schema describes each event.
 _EVENT = {
     "type": "object",
     "description": "an event of the stream; the last is [DONE], or an error",
@@ -76,7 +76,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; where the queue is full", _CO
 
 
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
-    """`spec` with the answers and errors of every endpoint as they are; changes it in place."""
+    """Describe the real answers and errors of every endpoint. Changes `spec` in place and returns it."""
     schemas = spec["components"]["schemas"]
     for model in (Answered, Error, ChatCompletionChunk):
         _share(model, schemas)
@@ -108,7 +108,7 @@ def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:
 
 
 def _name_answer(answer: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """BentoML writes an answer's schema where it is used, under a name of its own making."""
+    """Move an answer's schema, which BentoML writes inline under an invented title, to a named component."""
     content = answer["content"].get("application/json", {})
     title = content.get("schema", {}).get("title")
     if title is not None:
@@ -125,19 +125,19 @@ def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
 
 
 def error_answer(description: str, status: int) -> dict[str, Any]:
-    """The answer to a request that failed, as OpenAPI describes it."""
+    """Describe an error answer as an OpenAPI response."""
     content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
     headers = {"headers": _RETRY} if status == 503 else {}
     return {"description": description, **headers, "content": content}
 
 
 def _codes(status: int) -> list[str]:
-    """The codes of the error tree that are answered with `status`."""
+    """List the codes of the error tree that have `status`."""
     return sorted({error.code for error in _tree(Blip2Error) if error.status == status})
 
 
 def _tree(error: type[Blip2Error]) -> Iterator[type[Blip2Error]]:
-    if error not in (RequestError, StartupError):  # one is never raised itself, the other never answered
+    if error not in (RequestError, StartupError):  # the first is only a base class, the second is never answered
         yield error
     for kind in error.__subclasses__():
         yield from _tree(kind)

@@ -1,4 +1,4 @@
-"""Fields have types, bounds and defaults; what breaks them is named."""
+"""Fields have types, bounds and defaults; an error names the field at fault."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The application at /v1 without a server: bugs before and in an answer, under the middleware that shapes errors."""
+"""The application at /v1 under `ErrorShape`, without a server: bugs before an answer and within one."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ PIECE = CompletionPiece(0, "a", ChosenToken("a", b"a", -0.5))
 
 
 class FailingTasks:
-    """Says some pieces and then fails; knows what the application asks of `Tasks`."""
+    """Stand in for `Tasks`: stream some pieces, then fail."""
 
     model_name, family = "tiny", OPT
 
@@ -43,7 +43,7 @@ class FailingTasks:
 
 
 class FailingCall:
-    """Tells some events and then fails."""
+    """Stand in for `EngineCall`: return some events, then fail."""
 
     def __init__(self, error: Exception, events: list[TokenEvent]) -> None:
         self._error = error
@@ -59,7 +59,7 @@ class FailingCall:
 
 
 class FixedTranscript:
-    """Knows one token."""
+    """Stand in for `Transcript`: every token is the same."""
 
     def token(self, event: TokenEvent) -> ChosenToken:
         return ChosenToken("a", b"a", event.logprob)

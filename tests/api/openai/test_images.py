@@ -1,4 +1,4 @@
-"""What the url of OpenAI's image_url may be: a URL, a data: URI, base64, an id; refusals speak of messages."""
+"""The url of OpenAI's image_url: a URL, a data: URI, base64 or an id; errors are about messages."""
 
 import pytest
 

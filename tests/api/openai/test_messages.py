@@ -1,4 +1,4 @@
-"""What a list of messages means to BLIP-2, and what it cannot mean."""
+"""Chat messages become a conversation; those that BLIP-2 cannot answer are refused."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Fields of a chat completion: bounds, what changes nothing, what cannot be done, and what they mean to the engine."""
+"""Fields of a chat completion: bounds, neutral values, refusals, and the decoding options they give."""
 
 from typing import Any
 

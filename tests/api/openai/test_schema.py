@@ -1,4 +1,4 @@
-"""What the OpenAPI page says of a chat completion's body is what the parser takes."""
+"""The OpenAPI schema of a chat completion's body accepts and refuses what the parser does."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ REFUSED: list[dict[str, Any]] = [
 
 
 def parse(body: dict[str, Any]) -> None:
-    """What the endpoint does first."""
+    """Parse a body as the endpoint does."""
     read_conversation(validate_request(body).messages)
 
 
