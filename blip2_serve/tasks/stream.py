@@ -1,4 +1,4 @@
-"""Requests on their way through the engine, seen from the event loop, and completions as they grow."""
+"""Requests in the engine as the event loop sees them, and completions as they grow."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,10 +13,10 @@ StreamPart = CompletionPiece | CompletedRequest
 
 
 class EngineCall:
-    """Submits a request and listens; closed before its end, it takes the request out of the engine.
+    """Submits a request and receives its events; closing it early cancels the request.
 
     Raises:
-        Blip2Error: the engine does not take the request, see `Engine.submit`.
+        Blip2Error: the engine refuses the request, see `Engine.submit`.
     """
 
     def __init__(self, engine: Engine, request: Request) -> None:
@@ -28,7 +28,7 @@ class EngineCall:
         engine.submit(request, self._deliver)
 
     async def next(self) -> TokenEvent | Finished:
-        """The next event; the first is the last for a request that does not stream.
+        """Wait for the next event; a request that does not stream has only one.
 
         Raises:
             Blip2Error: the request failed.
@@ -40,20 +40,20 @@ class EngineCall:
         return event
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; cancels the request unless it has ended."""
         if not self._has_ended:
             self._has_ended = True
             self._engine.cancel(self._request_id)
 
     def _deliver(self, event: Event) -> None:
-        """Called in the engine's thread."""
+        """Pass an event to the event loop; runs on a thread of the engine."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 class CompletionStream:
     """An asynchronous iterator: a `CompletionPiece` for every token, then the `CompletedRequest`.
 
-    The texts of a row's pieces join to the text of its completion. A listener that leaves early closes the stream.
+    A row's pieces join to the text of its completion. Close the stream when leaving it early.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class CompletionStream:
         self._is_whole = False
 
     async def start(self) -> Self:
-        """Wait for the first part, and keep it for the iteration: what fails until then is raised here.
+        """Wait for the first part and keep it for the iteration: failures up to then are raised here.
 
         Raises:
             Blip2Error: the request failed.
@@ -97,7 +97,7 @@ class CompletionStream:
         return await self._next()
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Stop listening; cancels the request unless it has ended."""
         self._call.close()
 
     async def _next(self) -> StreamPart:

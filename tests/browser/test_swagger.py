@@ -42,7 +42,7 @@ class TryItOut:
             self._row("context", box).send_keys(text)
 
     def execute(self) -> tuple[str, str]:
-        """Press Execute; the status and the body that the page then shows."""
+        """Press Execute; returns the status and the body that the page then shows."""
         self._find("button.execute").click()
         answer = ".live-responses-table tbody .response"
         status = self._find(f"{answer} .response-col_status").text
@@ -107,7 +107,7 @@ def test_the_page_asks_nobody_but_this_server(page_log: webdriver.Chrome, demo_s
     assert f"{demo_server.url}/docs.json" in asked
     assert f"{demo_server.url}/generate" in asked
     assert {url for url in asked if not url.startswith(f"{demo_server.url}/")} == set()
-    assert page_log.get_log("browser") == []  # nothing that the policy had to refuse, either
+    assert page_log.get_log("browser") == []  # and the policy had nothing to refuse
 
 
 def test_the_browser_refuses_the_page_everything_from_elsewhere(

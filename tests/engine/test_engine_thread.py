@@ -1,4 +1,4 @@
-"""The engine's thread: calls from other threads, and a loop that dies or hangs, which is known at once."""
+"""The engine's thread: calls from other threads, and a loop that dies or hangs, which is noticed at once."""
 
 import random
 import threading

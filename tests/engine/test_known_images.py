@@ -28,7 +28,7 @@ def sent(request_id: int) -> Request:
 
 
 def known(request_id: int) -> Request:
-    """The same request, by the key of its picture."""
+    """Make the same request, by the key of its picture."""
     return dataclasses.replace(sent(request_id), image=KnownImage(wide_models.image(0).key))
 
 
@@ -59,7 +59,7 @@ def test_a_picture_that_waits_to_be_encoded_is_waited_for(model: Any) -> None:
     driver = Driver(make_engine(model, max_images_per_step=1))
     driver.send(Case(1, (2, 9), GREEDY).request(0), sent(1), known(2))
     driver.step()
-    driver.engine.cancel(1)  # its pixels stay as long as somebody waits for them
+    driver.engine.cancel(1)  # its pixels stay while another request waits for them
     driver.run()
     assert ids_of(driver.finished(2).rows) == ids_of(answer(model, sent(1)).rows)
     assert driver.events[1] == []

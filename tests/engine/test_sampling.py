@@ -26,7 +26,7 @@ def sampling(**fields: Any) -> DecodingOptions:
 
 
 def transformers_warpers(options: DecodingOptions) -> LogitsProcessorList:
-    """In the order of `_get_logits_processor`."""
+    """Build transformers' warpers, in the order of `_get_logits_processor`."""
     processors = LogitsProcessorList()
     if options.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))

@@ -1,4 +1,4 @@
-"""Memory of pictures: of one by its pixels, of many by a budget."""
+"""Memory for one picture is bounded by its pixels, for many by a budget."""
 
 import subprocess
 import sys

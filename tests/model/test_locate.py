@@ -17,7 +17,7 @@ from blip2_serve.model.locate import locate_checkpoint
 
 @pytest.fixture
 def checkpoint(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """A copy for tests to damage."""
     return Path(shutil.copytree(tiny_checkpoints["opt"], tmp_path / "copy"))
 
 

@@ -1,4 +1,4 @@
-"""Fewer bits for the language model: what is packed and what is not, and that it still speaks."""
+"""Fewer bits for the language model: only the right layers are packed, and it still speaks."""
 
 import asyncio
 import importlib.util
@@ -159,7 +159,7 @@ def test_a_quantised_demo_neither_stutters_nor_falls_silent(bits: str, num_beams
 
 
 def most_repeated(words: list[str]) -> int:
-    """How often the most frequent three words in a row occur."""
+    """Count the occurrences of the most frequent three words in a row."""
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return max(map(triples.count, triples))
 

@@ -39,7 +39,7 @@ class FakeServer:
 
 @contextmanager
 def serve_fake(seconds: float, at_once: int) -> Iterator[str]:
-    """Its URL, while it runs in a thread of its own."""
+    """Serve in a thread of its own; yields the URL."""
     port, loop, ready = free_port(), asyncio.new_event_loop(), threading.Event()
     stop = asyncio.Event()
 

@@ -1,7 +1,7 @@
 """Tiny BLIP-2 checkpoints with wide random weights: folders as `from_pretrained` reads them, made in a second.
 
 Every matrix is drawn with standard deviation 2/sqrt(fan-in): with the narrow default a random model repeats one
-token whatever it is shown, and a comparison of answers proves nothing.
+token for any input, and a comparison of answers proves nothing.
 """
 
 import math
@@ -47,14 +47,14 @@ def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_con
 
 
 def instruction_tokenizer() -> BertTokenizer:
-    """A Q-Former's tokenizer: BERT's, one token per letter."""
+    """Make a Q-Former's tokenizer: BERT's, one token per letter."""
     letters = [chr(code) for code in range(33, 127)]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     return BertTokenizer(vocab={token: index for index, token in enumerate(tokens)})
 
 
 def byte_tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """One token per byte. OPT's puts BOS `</s>` first, T5's puts `</s>` last; both know `<image>`."""
+    """Make a tokenizer with a token per byte. OPT's puts BOS `</s>` first, T5's `</s>` last; both know `<image>`."""
     template = "</s> $A" if family == "opt" else "$A </s>"
     return make_byte_tokenizer(["<pad>", "</s>", *ALPHABET], template)
 

@@ -1,4 +1,4 @@
-"""Several captions: what they are worth is what transformers says, and those that loop or are empty are made again."""
+"""Several captions: scores are those of transformers, and captions that loop or are empty are made again."""
 
 import asyncio
 import dataclasses
@@ -44,7 +44,7 @@ def max_new_tokens(loaded: LoadedModel) -> int:
 
 
 def transformers_scores(loaded: LoadedModel, data: bytes, num_captions: int, num_beams: int) -> dict[str, float]:
-    """Captions by `generate` with their mean raw log-probability, from `compute_transition_scores`."""
+    """Make captions by `generate`, with their mean raw log-probability, from `compute_transition_scores`."""
     model = loaded.model
     ids = [model.config.image_token_index] * loaded.num_query_tokens + loaded.encode_text("")
     image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -150,12 +150,12 @@ def test_an_empty_caption_is_made_again_with_a_token(tiny_checkpoints: dict[str,
 
 
 def completion(text: str, score: float) -> FinishedRow:
-    """A completion whose ids are its letters."""
+    """Make a completion whose ids are its letters."""
     return FinishedRow(tuple(map(ord, text)), (score,) * len(text), score, None, "stop")
 
 
 def made_of(*answers: list[tuple[str, float]], **fields: Any) -> tuple[list[ScoredCaption], list[DecodingOptions]]:
-    """The captions where the model answers so when asked for the first and the second time; and what was asked."""
+    """Score captions of a model that gives `answers` in turn; returns them, and the options it was asked with."""
     asked: list[DecodingOptions] = []
 
     async def ask(options: DecodingOptions) -> list[FinishedRow]:

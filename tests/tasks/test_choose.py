@@ -27,7 +27,7 @@ CHOICES = ["yes", "no", "a red circle", "blue", "perhaps, perhaps not"]
 
 
 def spelled_ids(loaded: LoadedModel, text: str) -> tuple[int, ...]:
-    """The ids of one choice."""
+    """Return the ids of one choice."""
     return PromptEncoder(loaded).choices(None, [text]).continuations[0]
 
 
@@ -54,7 +54,7 @@ def choose(tasks: Tasks, choices: list[str], normalize: Normalize = "sum") -> li
 
 
 def expected(loaded: LoadedModel, text: str) -> list[float]:
-    """Log-probabilities of the choice's tokens and the end token, by transformers' forward."""
+    """Return log-probabilities of the choice's tokens and the end token, by transformers' forward."""
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
     prompt_ids = loaded.encode_text(loaded.family.question_prompt("what is it?"))
     spelled = f" {text}" if loaded.family is OPT else text

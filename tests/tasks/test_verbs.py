@@ -30,7 +30,7 @@ def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) 
 
 
 def expected(loaded: LoadedModel, prompt: str | None, options: DecodingOptions) -> str:
-    """The reference's answer to a prompt, by default that of a caption."""
+    """Return the reference's answer to a prompt, by default a caption's."""
     prompt = loaded.caption_prompt if prompt is None else prompt
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
     ids, instruction_ids = loaded.encode_text(prompt), loaded.encode_instruction(prompt)

@@ -1,4 +1,4 @@
-"""A run: how the rate goes, that it goes on where it stopped, and what learns when."""
+"""A run: its learning rate, continuing where it stopped, and the parts that learn in each phase."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ PLAN = Plan(steps=6, tower_steps=1, seeing_steps=3, batch_size=4, num_texts=2, w
 
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling takes longer than these few steps."""
+    """Skip compiling, which takes longer than these few steps."""
     monkeypatch.setattr(trainer_module.torch, "compile", lambda module: module)
 
 

@@ -1,4 +1,4 @@
-"""Draws a scene with PIL, in the many ways in which a picture can be made.
+"""Draws a scene with PIL, in the many ways a picture can be made.
 
 `Style` holds what does not change the meaning: antialiasing, exact proportions, colours a little off, noise.
 """
@@ -24,7 +24,7 @@ NOISE_TILE = 256
 
 @dataclass(frozen=True)
 class Style:
-    """How a scene is drawn; the defaults are a clean antialiased picture in the usual colours."""
+    """The look of a drawn scene; the defaults give a clean antialiased picture in the usual colours."""
 
     supersample: int = 2  # drawn this many times as large, then averaged; 1 is not antialiased
     star_inner: float = 0.45  # inner radius of a star as a share of the outer one
@@ -33,12 +33,12 @@ class Style:
     fill_box: bool = True  # a star stretched to fill its box, or regular inside it
     # Added to the channels of each colour.
     color_shifts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    noise: float = 0.0  # standard deviation of grey levels, each channel on its own
+    noise: float = 0.0  # standard deviation in grey levels, drawn for each channel
     jpeg_quality: int | None = None
 
 
 def sample_style(rng: random.Random) -> Style:
-    """A style as strangers' pictures have it."""
+    """Sample a style as found in strangers' pictures."""
     return Style(
         supersample=rng.choice((1, 2, 2, 2)),
         star_inner=rng.uniform(0.36, 0.52),
@@ -52,7 +52,7 @@ def sample_style(rng: random.Random) -> Style:
 
 
 def draw(scene: Scene, style: Style | None = None, noise_seed: int = 0) -> Image.Image:
-    """The picture of `scene` as an RGB image of its own width and height."""
+    """Draw `scene` as an RGB image of its own width and height."""
     style = style or Style()
     scale = style.supersample
     image = Image.new("RGB", (scene.width * scale, scene.height * scale), _rgb(scene.background, style))
@@ -81,12 +81,12 @@ def draw_item(
 
 
 def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """The picture as it comes back from a JPEG file of the given quality."""
+    """Return the picture as it comes back from a JPEG file of the given quality."""
     return Image.open(io.BytesIO(jpeg_bytes(image, quality))).convert("RGB")
 
 
 def jpeg_bytes(image: Image.Image, quality: int) -> bytes:
-    """The picture as a JPEG file."""
+    """Encode the picture as a JPEG file."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return file.getvalue()
@@ -119,7 +119,7 @@ def _unit_star(inner: float, fill_box: bool) -> list[Point]:
 
 
 def _inclusive(box: Box) -> Box:
-    """PIL's ellipse and rectangle count the last pixel in; never turns a small box inside out."""
+    """Shrink a box for PIL, whose ellipse and rectangle include the last pixel; never turns a small box inside out."""
     left, top, right, bottom = box
     return left, top, max(left, right - 1), max(top, bottom - 1)
 
@@ -135,7 +135,7 @@ def _shift(rng: random.Random) -> tuple[int, int, int]:
 
 
 def _with_noise(image: Image.Image, deviation: float, seed: int) -> Image.Image:
-    """Noise from one seeded tile, shifted: fresh noise for every pixel would cost more than the drawing."""
+    """Add noise from one seeded tile, shifted: fresh noise for every pixel would cost more than the drawing."""
     pixels = np.asarray(image, dtype=np.float32)
     rng = random.Random(seed)
     tile = np.roll(_noise_tile(), (rng.randrange(NOISE_TILE), rng.randrange(NOISE_TILE)), axis=(0, 1))

@@ -1,4 +1,4 @@
-"""Pictures to be judged by: no training seed drew them, and some are drawn by another hand altogether.
+"""Pictures for evaluation: no training seed drew them, and some are drawn by other code altogether.
 
 `python -m training.pictures.held_out` writes those that the project shows: `demo.jpeg` and the web page's examples.
 """
@@ -30,7 +30,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def standard(index: int) -> Picture:
-    """Held-out picture `index` of the published score: 640x480, from a JPEG of quality 60 to 95."""
+    """Return held-out picture `index` of the published score: 640x480, from a JPEG of quality 60 to 95."""
     rng = rng_for("held-out", index)
     scene = sample_scene(rng, 640, 480)
     style = sample_style(rng)
@@ -39,7 +39,7 @@ def standard(index: int) -> Picture:
 
 
 def sized(width: int, height: int) -> Callable[[int], Picture]:
-    """Pictures of another size or aspect, as they are drawn, not from a JPEG."""
+    """Draw pictures of another size or aspect, not through JPEG."""
 
     def picture(index: int) -> Picture:
         scene = sample_scene(rng_for(f"held-out {width}x{height}", index), width, height)
@@ -49,7 +49,7 @@ def sized(width: int, height: int) -> Callable[[int], Picture]:
 
 
 def styled(style: Callable[[random.Random], Style]) -> Callable[[int], Picture]:
-    """Pictures of 640x480 in a style of their own."""
+    """Draw pictures of 640x480 in styles made by `style`."""
 
     def picture(index: int) -> Picture:
         rng = rng_for("held-out styled", index)
@@ -60,7 +60,7 @@ def styled(style: Callable[[random.Random], Style]) -> Callable[[int], Picture]:
 
 
 def by_another_hand(index: int) -> Picture:
-    """Drawn without PIL and without our outlines: each shape is a formula asked at every pixel."""
+    """Draw without PIL and without our outlines: each shape is a formula evaluated at every pixel."""
     rng = rng_for("held-out by another hand", index)
     scene = sample_scene(rng, 640, 480)
     pixels = np.full((scene.height * 2, scene.width * 2, 3), COLORS[scene.background], np.uint8)
@@ -73,7 +73,7 @@ def by_another_hand(index: int) -> Picture:
 
 
 def _inside(item: Item, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], rng: random.Random) -> Mask:
-    """Whether points belong to the item; its box reaches from -1 to 1 along both axes, y downwards."""
+    """True for points of the item; its box reaches from -1 to 1 along both axes, y downwards."""
     match item.shape:
         case "circle":
             return x**2 + y**2 <= 1
@@ -89,7 +89,7 @@ def _inside(item: Item, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], 
 
 
 def _in_star(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], inner: float) -> Mask:
-    """Inside one of five points: below the line from the nearest tip to the notch beside it."""
+    """True inside one of five points: below the line from the nearest tip to the notch beside it."""
     turn = 2 * np.pi / 5
     angle = abs((np.arctan2(x, -y) + turn / 2) % turn - turn / 2)
     radius = np.hypot(x, y)

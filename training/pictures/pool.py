@@ -1,7 +1,7 @@
 """The pool of training pictures: drawn once, squashed to the model's square, kept as bytes on disk.
 
-Drawing costs as much as a training step, so it is not done twice. Picture `i` comes from seed `i` of the
-space "train" alone, so a scene is sampled again where its labels are needed and only pixels are stored.
+Drawing costs as much as a training step, so it is done once. Picture `i` depends on seed `i` of the space "train"
+alone, so only pixels are stored, and a scene is sampled again where its labels are needed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def training_scene(index: int) -> tuple[Scene, Style]:
-    """Scene `index` of the training seeds, and how it is drawn."""
+    """Sample scene `index` of the training seeds, and its style."""
     rng = rng_for("train", index)
     return sample_scene(rng, *sample_size(rng)), sample_style(rng)
 
 
 def sample_size(rng: random.Random) -> tuple[int, int]:
-    """Width and height in pixels: often the usual 4:3, else any aspect and size."""
+    """Sample width and height in pixels: often the usual 4:3, else any aspect and size."""
     longer = round(math.exp(rng.uniform(math.log(64), math.log(480))))
     kind = rng.random()
     if kind < 0.15:
@@ -47,12 +47,12 @@ def sample_size(rng: random.Random) -> tuple[int, int]:
 
 
 def squash(image: Image.Image) -> Bytes:
-    """The picture as the image processor squashes it: (IMAGE_SIZE, IMAGE_SIZE, 3) bytes."""
+    """Squash the picture as the image processor does, to (IMAGE_SIZE, IMAGE_SIZE, 3) uint8."""
     return np.array(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
 def render(index: int) -> Bytes:
-    """Training picture `index`, squashed."""
+    """Draw training picture `index`, squashed."""
     scene, style = training_scene(index)
     return squash(draw(scene, style, noise_seed=index))
 
@@ -72,7 +72,7 @@ def build_shard(folder: Path, shard: int, num_workers: int = 2) -> None:
 
 
 def load_pool(folder: Path, num_shards: int) -> Bytes:
-    """The first shards' pictures: (n, IMAGE_SIZE, IMAGE_SIZE, 3)."""
+    """Load the first shards' pictures, (n, IMAGE_SIZE, IMAGE_SIZE, 3) uint8."""
     return np.concatenate([np.load(folder / f"{shard:03}.npz")["images"] for shard in range(num_shards)])
 
 

@@ -34,7 +34,7 @@ MAX_ASPECT = 5.0
 
 @dataclass(frozen=True)
 class Item:
-    """One shape: its name, its colour's name and its square bounding box in pixels."""
+    """One shape: its name, its colour and its square bounding box in pixels."""
 
     shape: str
     color: str
@@ -47,13 +47,13 @@ class Item:
         return self.left + self.side / 2, self.top + self.side / 2
 
     def mirrored(self, width: int) -> Item:
-        """The item in a picture of `width` pixels flipped left to right: no shape changes."""
+        """Return the item in a picture of `width` pixels flipped left to right: no shape changes."""
         return replace(self, left=width - self.left - self.side)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture of `width` x `height` pixels shows.
+    """The content of a picture of `width` x `height` pixels.
 
     `items` holds one or two shapes; of two, the left (or upper) one comes first.
     """
@@ -65,7 +65,7 @@ class Scene:
 
     @property
     def relation(self) -> str | None:
-        """How the first of two items lies to the second; None for a single one."""
+        """The place of the first of two items relative to the second; None for a single item."""
         if len(self.items) == 1:
             return None
         first, second = self.items
@@ -73,18 +73,18 @@ class Scene:
         return LEFT_OF if dx > dy else ABOVE
 
     def mirrored(self) -> Scene:
-        """The scene of the picture flipped left to right."""
+        """Return the scene flipped left to right."""
         items = tuple(item.mirrored(self.width) for item in self.items)
         return replace(self, items=items[::-1] if self.relation == LEFT_OF else items)
 
 
 def rng_for(space: str, index: int) -> random.Random:
-    """A generator for picture `index` of a seed space ("train", "held-out", ...); spaces never meet."""
+    """Return a generator for picture `index` of a seed space ("train", "held-out", ...); spaces never meet."""
     return random.Random(f"blip2-serve/{space}/{index}")
 
 
 def sample_scene(rng: random.Random, width: int, height: int) -> Scene:
-    """A scene for a picture of `width` x `height` pixels; two shapes in two of three."""
+    """Sample a scene of `width` x `height` pixels; two of three scenes have two shapes."""
     num_items = 1 if rng.random() < 1 / 3 else 2
     background, *colors = rng.sample(list(COLORS), num_items + 1)
     if num_items == 1:
@@ -99,13 +99,13 @@ def sample_scene(rng: random.Random, width: int, height: int) -> Scene:
 
 
 def is_clear_pair(first: Item, second: Item, width: int, height: int) -> bool:
-    """Whether two items do not touch and one clearly lies beside or above the other."""
+    """True if two items do not touch and one clearly lies beside or above the other."""
     dx, dy = _distances(first, second, width, height)
     return _apart(first, second) and max(dx, dy) >= MIN_DISTANCE_RATIO * min(dx, dy)
 
 
 def _sample_item(rng: random.Random, color: str, width: int, height: int) -> Item:
-    """An item anywhere inside, its side uniform or (half of the time) leaning to the small."""
+    """Sample an item anywhere inside; its side is uniform, or log-uniform half of the time."""
     smallest = SMALLEST_OF_LONGER_SIDE * max(width, height)
     largest = LARGEST_OF_SHORTER_SIDE * min(width, height)
     side = rng.uniform(smallest, largest) if rng.random() < 0.5 else smallest * (largest / smallest) ** rng.random()
@@ -114,13 +114,13 @@ def _sample_item(rng: random.Random, color: str, width: int, height: int) -> Ite
 
 
 def _distances(first: Item, second: Item, width: int, height: int) -> tuple[float, float]:
-    """How far the centres lie apart, as shares of the picture's width and height."""
+    """Distances between the centres, as shares of the picture's width and height."""
     (x1, y1), (x2, y2) = first.center, second.center
     return abs(x1 - x2) / width, abs(y1 - y2) / height
 
 
 def _apart(first: Item, second: Item) -> bool:
-    """Whether the bounding boxes have a gap, be it a narrow one."""
+    """True if there is a gap between the bounding boxes, even a narrow one."""
     gap = MIN_GAP_OF_SMALLER_SIDE * min(first.side, second.side)
     beside = max(first.left, second.left) - min(first.left + first.side, second.left + second.side)
     above = max(first.top, second.top) - min(first.top + first.side, second.top + second.side)
@@ -128,7 +128,7 @@ def _apart(first: Item, second: Item) -> bool:
 
 
 def _is_close(first: Item, second: Item, width: int, height: int) -> bool:
-    """Whether a clear pair is only just clear: the cases that are hardest to tell."""
+    """True if a clear pair is only just clear: the cases that are hardest to tell."""
     near, far = sorted(_distances(first, second, width, height))
     return far <= 1.3 * MIN_DISTANCE_RATIO * near
 

@@ -1,6 +1,6 @@
-"""What can be said about a scene: captions, questions with answers, conversations.
+"""Texts about a scene: captions, questions with answers, conversations.
 
-Only what has one right answer is asked: no "what color is the circle?" where there are two circles.
+Every question has one right answer: no "what color is the circle?" where there are two circles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NUMBERS = {1: "one", 2: "two"}
 
 
 class Turn(NamedTuple):
-    """A question with its answer, and the one item it is about, if it is about one."""
+    """A question with its answer, and the one item it is about, if any."""
 
     question: str
     answer: str
@@ -25,7 +25,7 @@ class Turn(NamedTuple):
 
 
 def caption(scene: Scene) -> str:
-    """The one right caption, such as "a red circle above a blue square on a white background"."""
+    """Return the one right caption, such as "a red circle above a blue square on a white background"."""
     first = _name(scene.items[0])
     ground = f"on {_with_article(scene.background)} background"
     if scene.relation is None:
@@ -34,7 +34,7 @@ def caption(scene: Scene) -> str:
 
 
 def questions(scene: Scene) -> dict[str, list[Turn]]:
-    """Every question that the scene answers, by kind; what is asked within a kind differs in its nouns."""
+    """Return every question that the scene answers, by kind; questions of one kind differ in their nouns."""
     shapes = [item.shape for item in scene.items]
     single = scene.items[0] if len(scene.items) == 1 else None
     unique = [item for item in scene.items if shapes.count(item.shape) == 1]
@@ -51,22 +51,22 @@ def questions(scene: Scene) -> dict[str, list[Turn]]:
 
 
 def follow_ups(item: Item) -> list[Turn]:
-    """The questions that say "it" and mean `item`, after a turn about it."""
+    """Return the questions that say "it" and mean `item`, after a turn about it."""
     return [Turn(FOLLOW_UPS[0], item.color, item), Turn(FOLLOW_UPS[1], item.shape, item)]
 
 
 def sample_question(scene: Scene, rng: random.Random) -> Turn:
-    """A question of any kind, all kinds equally often, "is there a ...?" as often yes as no."""
+    """Sample a question, all kinds equally often, "is there a ...?" as often yes as no."""
     turns = rng.choice(list(questions(scene).values()))
     answer = rng.choice(sorted({turn.answer for turn in turns}))
     return rng.choice([turn for turn in turns if turn.answer == answer])
 
 
 def sample_conversation(scene: Scene, rng: random.Random, num_turns: int) -> list[Turn]:
-    """A conversation in which follow-ups come often and "it" is always clear.
+    """Sample a conversation in which follow-ups come often and "it" is always clear.
 
-    A question about the background between a turn about a shape and "what shape is it?" leaves "it" clear,
-    as a background has no shape; after it "what color is it?" is not asked.
+    After a question about the background "what shape is it?" still means the earlier item, as a background has no
+    shape; "what color is it?" would be unclear and is not asked.
     """
     turns: list[Turn] = []
     about: Item | None = None
@@ -82,14 +82,14 @@ def sample_conversation(scene: Scene, rng: random.Random, num_turns: int) -> lis
 
 
 def spoken(turn: Turn, rng: random.Random) -> Turn:
-    """The turn as people type it: now and then with the other case at the beginning."""
+    """Return the turn as people type it: now and then with its first letter in the other case."""
     if rng.random() < 0.85:
         return turn
     return turn._replace(question=turn.question[0].swapcase() + turn.question[1:])
 
 
 def sample_follow_up(scene: Scene, rng: random.Random) -> list[Turn]:
-    """A turn about one item, then "what color is it?" or "what shape is it?"."""
+    """Sample a turn about one item, then "what color is it?" or "what shape is it?"."""
     openers = [turn for turns in questions(scene).values() for turn in turns if turn.about is not None]
     opener = rng.choice(openers)
     assert opener.about is not None
@@ -97,24 +97,24 @@ def sample_follow_up(scene: Scene, rng: random.Random) -> list[Turn]:
 
 
 def vqa_prompt(turn: Turn, is_t5: bool) -> str:
-    """The prompt of one question, as the reference words it for a family."""
+    """Return the prompt of one question, as the reference words it for a family."""
     return f"Question: {turn.question} {'Short answer' if is_t5 else 'Answer'}:"
 
 
 def chat_prompt(turns: list[Turn]) -> str:
-    """The prompt of a conversation whose last turn is still to be answered."""
+    """Return the prompt of a conversation whose last turn is still to be answered."""
     earlier = "".join(f"Question: {turn.question} Answer: {turn.answer}. " for turn in turns[:-1])
     return f"{earlier}Question: {turns[-1].question} Answer:"
 
 
 def corpus() -> list[str]:
-    """Every word in each form a sentence has it: bare or after a space, capitalised or not."""
+    """Return every word in each form that sentences use: bare or after a space, capitalised or not."""
     cased = [form for word in words() for form in (word, word.capitalize())]
     return [form for word in cased for form in (word, f" {word}")]
 
 
 def words() -> list[str]:
-    """The language's words, those of the prompt's templates included, sorted."""
+    """Return the language's words, those of the prompts' templates included, sorted."""
     captions = f"a an on background {LEFT_OF} {ABOVE} yes no"
     asked = "how many shapes are there is it what color shape at on the left right top bottom this picture of"
     templates = "question short answer"

@@ -1,8 +1,8 @@
-"""What the OPT checkpoint reads and says.
+"""Texts from which the OPT checkpoint learns.
 
-A picture's image rows are followed by two texts that do not see each other: the caption, as it is generated
-from an empty prompt or from any prefix, and a conversation, whose first turn is a plain question. Both are
-laid out in one row of tokens, so that the tower and the rows are computed once for both.
+A picture's image tokens are followed by two texts that do not see each other: the caption, as it is generated
+from an empty prompt or from any prefix, and a conversation, whose first turn is a plain question. Both share one
+sequence, so that image tokens are computed once for both.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ IMAGE_ROWS, CAPTION, CONVERSATION, PADDING = range(4)
 
 @dataclass
 class OptTexts:
-    """n packed rows of t tokens each, image rows first; all (n, t)."""
+    """n packed sequences of t tokens each, image tokens first; all (n, t) int64."""
 
     ids: Tensor
-    labels: Tensor  # the token to be said next, IGNORED where nothing is learned
+    labels: Tensor  # the next token, IGNORED where nothing is learned
     positions: Tensor
     segments: Tensor  # IMAGE_ROWS, CAPTION, CONVERSATION or PADDING
 
     def mask(self) -> Tensor:
-        """(n, 1, t, t) to be added to attention scores: back in the same text, and to the image rows."""
+        """Additive attention mask (n, 1, t, t) float32: a token sees its own text up to itself, and image tokens."""
         length = self.ids.shape[1]
         same = self.segments[:, :, None] == self.segments[:, None, :]
         rows = (self.segments == IMAGE_ROWS)[:, None, :]
@@ -46,7 +46,7 @@ class OptTexts:
 
 
 class OptPacker:
-    """Turns scenes into packed rows of tokens."""
+    """Turns scenes into packed sequences."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
@@ -59,7 +59,7 @@ class OptPacker:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def pack(self, scenes: Sequence[Scene], rng: random.Random) -> OptTexts:
-        """One row for each scene, padded on the right to the longest."""
+        """Pack one sequence for each scene, padded on the right to the longest."""
         rows = [self._row(scene, rng) for scene in scenes]
         length = max(len(row) for row in rows)
         empty = (self.pad, IGNORED, 0, PADDING)
@@ -76,7 +76,7 @@ class OptPacker:
         ):
             start = NUM_QUERY_TOKENS
             if segment == CONVERSATION and rng.random() < 0.15:
-                # Later places of a long context are met too, without the cost of long conversations.
+                # Train the later places of a long context, too, without the cost of long conversations.
                 start = rng.randrange(NUM_QUERY_TOKENS, MAX_CONTEXT - len(ids))
             places = range(start, start + len(ids))
             row += [(*token, segment) for token in zip(ids, labels, places, strict=True)]
@@ -87,10 +87,10 @@ class OptPacker:
         return [self.bos, *said], [*said, self.end]
 
     def conversation(self, turns: list[Turn]) -> tuple[list[int], list[int]]:
-        """Ids and labels of "Question: q1 Answer: a1. Question: q2 Answer: a2".
+        """Return ids and labels of "Question: q1 Answer: a1. Question: q2 Answer: a2".
 
-        An answer is followed by a full stop where the conversation goes on, but the label there is the end
-        of an answer: each turn is learned as if it were the last.
+        A full stop follows an answer where the conversation goes on, but the label there is the end of an answer:
+        each turn is learned as if it were the last.
         """
         ids, labels = [self.bos], [IGNORED]
         for index, turn in enumerate(turns):
@@ -103,7 +103,7 @@ class OptPacker:
 
 
 def opt_loss(model: Blip2ForConditionalGeneration, queries: Tensor, texts: OptTexts) -> Tensor:
-    """How far the language model is from saying the right tokens; queries: (n, NUM_QUERY_TOKENS, width)."""
+    """Return the language model's cross-entropy on `texts`; queries (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
     language_model = model.language_model
     embeds = language_model.get_input_embeddings()(texts.ids[:, NUM_QUERY_TOKENS:])
     rows = model.language_projection(queries)

@@ -1,8 +1,8 @@
-"""What the Flan-T5 checkpoint reads and says.
+"""Texts from which the Flan-T5 checkpoint learns.
 
-The encoder reads a picture's image rows and a prompt, the decoder says the answer. Each picture comes with
-its caption, rests of its caption after the first words, plain questions and conversations. Texts of about the
-same length make a group, so that little is computed for padding.
+The encoder reads a picture's image tokens and a prompt, the decoder says the answer. Each picture comes with its
+caption, endings of its caption after the first words, plain questions and conversations. Texts of about the same
+length make a group, so that little is computed for padding.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from training.texts.language import (
     vqa_prompt,
 )
 
-NUM_TURNS = (1, 2, 2, 3, 3, 4, 4, 5)  # of a conversation, each as likely
-PROMPT_ROOMS = (16, 32, 48, 72, 128)  # tokens that a group's prompts may have, their end included
+NUM_TURNS = (1, 2, 2, 3, 3, 4, 4, 5)  # of a conversation, all equally likely
+PROMPT_ROOMS = (16, 32, 48, 72, 128)  # tokens that a group's prompts may have, the end token included
 ANSWER_ROOMS = (2, 16)
 Pair = tuple[str, str]  # a prompt and its answer
 Tokens = tuple[int, ...]
@@ -40,11 +40,11 @@ Tokens = tuple[int, ...]
 
 @dataclass
 class T5Texts:
-    """A group of k prompts of t tokens, about some of a batch's pictures, with answers of s tokens."""
+    """A group of k prompts of t tokens, about some of a batch's pictures, with answers of s tokens; all int64."""
 
-    pictures: Tensor  # (k,) which picture of the batch
+    pictures: Tensor  # (k,) indices into the batch's pictures
     ids: Tensor  # (k, t)
-    attention_mask: Tensor  # (k, NUM_QUERY_TOKENS + t), image rows first
+    attention_mask: Tensor  # (k, NUM_QUERY_TOKENS + t), image tokens first
     labels: Tensor  # (k, s), IGNORED after the end
 
 
@@ -57,7 +57,7 @@ class T5Packer:
         self.encode_word = lru_cache(maxsize=10_000)(self._encode_word)
 
     def pack(self, scenes: Sequence[Scene], rng: random.Random) -> list[T5Texts]:
-        """Each use of each scene once, by length."""
+        """Pack each use of each scene once, grouped by length."""
         groups: dict[tuple[int, int], list[tuple[int, Tokens, Tokens]]] = {}
         for picture, scene in enumerate(scenes):
             for use in USES:
@@ -67,7 +67,7 @@ class T5Packer:
         return [self._texts(group, *rooms) for rooms, group in sorted(groups.items())]
 
     def encode(self, text: str) -> Tokens:
-        """The tokens of a text and its end, as the tokenizer gives them for the whole text."""
+        """Encode a text and its end word by word; gives the tokens that the tokenizer gives for the whole text."""
         words = text.replace(" ", "\n ").split("\n") if text else []
         return (*(token for word in words for token in self.encode_word(word)), self.end)
 
@@ -91,20 +91,20 @@ def _padded(tokens: Tokens, room: int, filler: int) -> Tokens:
 
 
 def caption_pair(scene: Scene, rng: random.Random) -> Pair:
-    """Nothing and the caption."""
+    """An empty prompt and the caption."""
     return "", caption(scene)
 
 
 def beginning_pair(scene: Scene, rng: random.Random) -> Pair:
-    """The caption's first words, any number but all, and the rest: each second time a short one."""
+    """The caption's first words, any number but all, and the rest, which is short half of the time."""
     words = caption(scene).split()
-    # Near the end the words that come next are alike, and only the last given one tells where to go on.
+    # Near the end the next words are alike, and only the last given word tells where to go on.
     given = rng.choice((rng.randrange(1, len(words)), len(words) - rng.randrange(1, 5)))
     return " ".join(words[:given]), " ".join(words[given:])
 
 
 def question_pair(scene: Scene, rng: random.Random) -> Pair:
-    """A plain question, to be answered shortly."""
+    """A plain question, to be answered briefly."""
     question = spoken(sample_question(scene, rng), rng)
     return vqa_prompt(question, is_t5=True), question.answer
 
@@ -121,7 +121,7 @@ def conversation_pair(scene: Scene, rng: random.Random) -> Pair:
     return chat_prompt(turns), turns[-1].answer
 
 
-# What "it" is, what a shape of two is, and where a caption goes on are the last to be right.
+# Learned last: the meaning of "it", questions about one of two shapes, and where to continue a caption.
 USES = (
     caption_pair,
     beginning_pair,
@@ -135,16 +135,16 @@ USES = (
 
 
 class T5Loss:
-    """How far the decoder is from saying the right tokens.
+    """The decoder's cross-entropy on the texts.
 
-    Compiled once for each pair of rooms: at this width most time goes into what compiling joins together.
+    Compiled once for each pair of rooms: at this width most time goes into operations that compiling fuses.
     """
 
     def __init__(self, compiled: bool = True) -> None:
         self.logits: Callable[..., Tensor] = torch.compile(_logits) if compiled else _logits
 
     def __call__(self, model: Blip2ForConditionalGeneration, queries: Tensor, texts: list[T5Texts]) -> Tensor:
-        """The loss of all groups, each weighing as many texts as it has; queries: (n, NUM_QUERY_TOKENS, width)."""
+        """Return the mean loss over all groups' texts; queries (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
         losses = torch.stack([self._loss(model, queries[group.pictures], group) for group in texts])
         weights = torch.tensor([float(len(group.ids)) for group in texts])
         return (losses * weights).sum() / weights.sum()
@@ -153,7 +153,7 @@ class T5Loss:
         inputs = (queries, group.ids, group.attention_mask, group.labels)
         for tensor in inputs:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        # One text alone would be compiled anew, as a size of 1 is never dynamic.
+        # A single text would be compiled anew, as a size of 1 is never dynamic.
         say = self.logits if len(group.ids) > 1 else _logits
         logits = say(model.language_model, model.language_projection, *inputs)
         return cross_entropy(logits.float().flatten(0, 1), group.labels.flatten(), ignore_index=IGNORED)

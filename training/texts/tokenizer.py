@@ -17,21 +17,21 @@ MAX_CONTEXT = 512
 
 
 def opt_tokenizer() -> PreTrainedTokenizerFast:
-    """OPT's: `</s>` once before the text, none after it."""
+    """Build OPT's: `</s>` once before the text, none after it."""
     tokenizer = _trained(["<s>", "<pad>", "</s>", "<unk>"])
     tokenizer.post_processor = _template(tokenizer, "</s> $A")
     return _wrapped(tokenizer, bos_token="</s>", eos_token="</s>")
 
 
 def t5_tokenizer() -> PreTrainedTokenizerFast:
-    """Flan-T5's: `</s>` once after the text."""
+    """Build Flan-T5's: `</s>` once after the text."""
     tokenizer = _trained(["<pad>", "</s>", "<unk>"])
     tokenizer.post_processor = _template(tokenizer, "$A </s>")
     return _wrapped(tokenizer, eos_token="</s>")
 
 
 def _trained(special_tokens: list[str]) -> Tokenizer:
-    """A BPE that merges until every form of every word is one token, then runs out of pairs."""
+    """Train a BPE that merges until every form of every word is one token, then runs out of pairs."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -39,7 +39,7 @@ def test_what_was_held_back_comes_with_the_last_token() -> None:
 
 
 def push_all(stream: TextStream, words: list[str]) -> list[str]:
-    """The pieces of a text whose token n is the n-th of `words`."""
+    """Push a text whose token n is the n-th of `words`; returns its pieces."""
     return [stream.push(number, is_last=number == len(words) - 1) for number in range(len(words))]
 
 

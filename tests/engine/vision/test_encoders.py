@@ -1,4 +1,4 @@
-"""Images that are encoded in threads beside the loop: nobody waits for them but who asked, and answers are the same."""
+"""Images encoded in threads beside the loop: only the requests that need them wait, and answers are the same."""
 
 import dataclasses
 import threading
@@ -26,7 +26,7 @@ def model() -> Any:
 
 
 class HeldEncoder:
-    """Encodes as the model's own encoder does, each time only after `let_go`; counts the images."""
+    """Holds each call of the model's own encoder until `let_go`; counts the images."""
 
     def __init__(self, model: Any) -> None:
         self._encode = encoder_of(model)

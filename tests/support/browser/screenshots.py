@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def save(browser: webdriver.Chrome, name: str) -> None:
-    """What the browser shows, in few colours, which makes a small file."""
+    """Save the shown page in few colours, which makes a small file."""
     path = FOLDER / f"{name}.png"
     browser.save_screenshot(str(path))
     with Image.open(path) as shown:

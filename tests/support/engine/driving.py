@@ -34,7 +34,7 @@ def encoder_of(model: Any) -> ImageEncoder:
 
 
 def transformers_encoder(model: Any) -> EncodeImages:
-    """Image tokens as transformers' own modules make them."""
+    """Make an encoder of transformers' own modules."""
 
     @torch.inference_mode()
     def encode(images: Sequence[bytes], instructions: Sequence[tuple[int, ...]]) -> torch.Tensor:
@@ -54,7 +54,7 @@ def make_engine(model: Any, **settings: Any) -> Engine:
 
 
 class Driver:
-    """An engine and the events it has told."""
+    """Drives an engine, and collects its events."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -70,7 +70,7 @@ class Driver:
             self.engine.step()
 
     def run(self, max_steps: int = 2000) -> None:
-        """Steps until nothing is left, then checks the books."""
+        """Step until nothing is left, then check the books."""
         for _ in range(max_steps):
             if not self.engine.step():
                 self.engine._runner.check_books()
@@ -90,7 +90,7 @@ class Driver:
 
 
 def answer(model: Any, request: Request, **settings: Any) -> Finished:
-    """The answer to a request that runs alone."""
+    """Return the answer to a request that runs alone."""
     driver = Driver(make_engine(model, **settings))
     driver.send(request)
     driver.run()

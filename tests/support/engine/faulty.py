@@ -12,7 +12,7 @@ POISON = 77
 
 
 class Faulty:
-    """A backend that asks `fault` before each call, with the name of the call and the sequences in it."""
+    """A backend that calls `fault` before each of its calls, with the name of the call and its sequences."""
 
     def __init__(self, backend: Any, fault: Callable[[str, list[Any]], None]) -> None:
         self._backend = backend
