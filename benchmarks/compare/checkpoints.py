@@ -12,7 +12,7 @@ BASE = ROOT / "work" / "base"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is served: the name BLIP2_MODEL takes, its folder, the dtype of all, and the peers' settings.
+    """A served checkpoint: the name BLIP2_MODEL takes, its folder, the dtype of all, and the peers' settings.
 
     `measure_s` is how long a closed loop is measured: enough for a few batches of the slowest.
     """

@@ -1,4 +1,4 @@
-"""What is measured, in which order: the settings of the table, and with `--full` all the others."""
+"""Measurements in their order: the settings of the table, and with `--full` all the others."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ SHARES = (0.5, 0.9)
 
 
 def plan(comparisons: Iterable[Comparison], full: Sequence[str] = (), parts: Sequence[str] = ("",)) -> Plan:
-    """Who is measured at each setting: ours and those it is compared with; everybody for checkpoints in `full`.
+    """Servers measured at each setting: ours and those it is compared with; all of them for checkpoints in `full`.
 
     Of the latter only settings with one of `parts` in their names.
 

@@ -33,7 +33,7 @@ def our_settings(checkpoint: Checkpoint) -> Mapping[str, str]:
 
 
 def peer_settings(checkpoint: Checkpoint) -> Mapping[str, str]:
-    """What peers/padded.py and peers/adaptive.py read."""
+    """Requests as peers/padded.py and peers/adaptive.py read them."""
     return {
         "PEER_MODEL": str(checkpoint.folder),
         "PEER_DTYPE": checkpoint.dtype,

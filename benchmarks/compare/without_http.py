@@ -1,4 +1,4 @@
-"""What is compared without HTTP: a static batch (c), run by peers/static.py, and the floor (d)."""
+"""Comparisons without HTTP: a static batch (c), run by peers/static.py, and the floor (d)."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def static_batches(checkpoint: Checkpoint) -> Iterator[StaticBatches]:
 
 
 def floor(checkpoint: Checkpoint, batch: int) -> Measured:
-    """What `batch` captions of W1 at once take at least, at rates that are measured now on all CPUs."""
+    """Least seconds for `batch` captions of W1 at once, at rates measured now on all CPUs."""
     config = Blip2Config.from_pretrained(checkpoint.folder)
     dtype = getattr(torch, checkpoint.dtype)
     threads = available_cpus()

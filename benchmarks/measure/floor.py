@@ -36,7 +36,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was measured: matrix products in FLOP/s, memory in B/s."""
+    """Measured rates: matrix products in FLOP/s, memory in B/s."""
 
     matrix_rate: float
     bandwidth: float

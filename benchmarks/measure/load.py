@@ -146,7 +146,7 @@ async def _answer(session: aiohttp.ClientSession, name: str, post: Post) -> floa
 
 
 def _has_text(line: bytes) -> bool:
-    """Whether a line of a stream of OpenAI's chunks brings some of the answer."""
+    """True for a line of a stream of OpenAI's chunks that brings some of the answer."""
     if not line.startswith(b"data: {"):
         return False
     choices = json.loads(line.removeprefix(b"data: ")).get("choices")

@@ -1,4 +1,4 @@
-"""What one measurement gives, and how several become one."""
+"""One measurement's figures, and how several become one."""
 
 import statistics
 from collections.abc import Sequence

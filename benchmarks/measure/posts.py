@@ -57,7 +57,7 @@ def to_adaptive(call: Call) -> Post:
 
 
 def prompt(call: Call) -> str:
-    """What our server makes of a call, for those to whom the whole prompt is sent."""
+    """The prompt that our server makes of a call, for peers that take the whole prompt."""
     if call.task == "caption":
         return ""
     return OPT.chat_prompt(call.turns, call.question) if call.turns else OPT.question_prompt(call.question)

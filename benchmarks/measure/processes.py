@@ -1,4 +1,4 @@
-"""What a server's processes have used. Linux only."""
+"""CPU seconds and memory of a server's processes. Linux only."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is asked of a server: each workload is an endless stream of calls, the same for the same `series`.
+"""Workloads: each workload is an endless stream of calls, the same for the same `series`.
 
 W1: captions of exactly 20 tokens, greedy. W2: captions, answers and chats of 3 to 60 tokens, greedy. W3: conversations
 of six turns about one picture. W4: W1 with five beams. Every picture is another one, but within a conversation; no two

@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def about(device: torch.device) -> dict[str, str]:
-    """What ran where and when."""
+    """Describe the run: date, device, versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"date": str(datetime.date.today()), "device": name, "python": platform.python_version(), **versions}

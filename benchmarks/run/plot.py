@@ -42,7 +42,7 @@ def newest(folder: Path) -> Path:
 
 
 def curve(told: dict[str, Any], checkpoint: str, name: str) -> list[dict[str, Any]]:
-    """What was measured of one server on W1, by number of clients."""
+    """Measurements of one server on W1, by number of clients."""
     wanted = {"checkpoint": checkpoint, "workload": "W1", "name": name}
     points = [each for each in told["measured"] if "clients" in each and wanted.items() <= each.items()]
     return sorted(points, key=lambda each: int(each["clients"]))

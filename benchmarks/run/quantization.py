@@ -1,4 +1,4 @@
-"""What fewer bits save and cost: `python -m benchmarks.run.quantization --model demo`.
+"""Savings and costs of fewer bits: `python -m benchmarks.run.quantization --model demo`.
 
 Each variant runs in a process of its own: memory of the weights and of the process, captions a second of held-out
 pictures alone and 64 at once, and how many captions are others than in float32. For a checkpoint with random weights

@@ -60,7 +60,7 @@ def input_of(fields: type[Fields], name: str) -> type[IODescriptor]:
 
 
 def _file_field(fields: type[Fields], name: str) -> Any:
-    """What the page and BentoML's client show of a file, or of files."""
+    """Describe a file, or files, as the page and BentoML's client know it."""
     field = fields.model_fields[name]
     if name == "img":
         return Field(None, description=field.description)
