@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Build the parser of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=[""], help="only what has one of these in its name")
     parser.add_argument("--checkpoints", type=_names, default=CHECKPOINTS, help="demo, base, or demo,base")
