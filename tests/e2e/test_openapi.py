@@ -112,3 +112,15 @@ def test_an_example_is_answered_as_shown(path: str, kind: str, body: dict[str, A
         case _:
             chunks = [json.loads(line[6:]) for line in reply.text.split("\n\n") if line.startswith("data: {")]
             assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "blue"
+
+
+def test_schemas_keep_the_names_that_clients_have_generated_code_by(server: Server) -> None:
+    routes = httpx.get(f"{server.url}/schema.json", timeout=60).json()["routes"]
+    assert {route["name"]: route["input"]["title"] for route in routes} == {
+        "generate": "CaptionInput",
+        "vqa": "AnswerInput",
+        "chat": "ChatInput",
+        "captions": "CaptionsInput",
+        "choose": "ChooseInput",
+        "batch": "BatchInput",
+    }

@@ -40,3 +40,7 @@ class CaptionSeveralAnswer(BaseModel):
     """Answer of /captions, best first."""
 
     captions: list[ScoredCaption]
+
+
+# BentoML names the schema by the class; this is its published name, by which clients have generated code.
+CaptionSeveralAnswer.__name__ = "CaptionsAnswer"

@@ -121,7 +121,7 @@ async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
     stream = await while_connected(request, tasks.stream(call.image, call.ask, call.options, call.wanted))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
     events = chunks.events(stream, call.options.num_return_sequences)
-    return EventStream(events, _headers(stream))
+    return EventStream(stream, events, _headers(stream))
 
 
 def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:

@@ -19,17 +19,18 @@ from blip2_serve.tasks.stream import CompletionStream, StreamPart
 
 
 class EventStream(StreamingResponse):
-    """Send events; a client that disconnects closes their source, which ends the work at once."""
+    """Sends the events of a stream; a caller that leaves, even before the first one, ends the work at once."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
+    def __init__(self, stream: CompletionStream, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
         super().__init__(events, headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._stream = stream
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the last one, or until the caller leaves."""
-        async with aclosing(self._events):
+        """Answer until the end or until the caller leaves."""
+        async with aclosing(self._stream), aclosing(self._events):
             await super().__call__(scope, receive, send)
 
 
@@ -42,17 +43,16 @@ class Chunks:
         self._include_usage = include_usage
 
     async def events(self, stream: CompletionStream, num_answers: int) -> AsyncGenerator[str, None]:
-        """Yield the events of a started stream; close it at the end."""
-        async with aclosing(stream):
-            try:
-                for index in range(num_answers):
-                    yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
-                async for part in stream:
-                    for event in self._events_of(part):
-                        yield event
-                yield "data: [DONE]\n\n"
-            except Exception as error:
-                yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
+        """Yield the events of a stream that has started."""
+        try:
+            for index in range(num_answers):
+                yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
+            async for part in stream:
+                for event in self._events_of(part):
+                    yield event
+            yield "data: [DONE]\n\n"
+        except Exception as error:
+            yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
 
     def _events_of(self, part: StreamPart) -> list[str]:
         if isinstance(part, CompletedRequest):

@@ -1,6 +1,5 @@
 """Correct BentoML's OpenAPI document: describe the bodies and answers that this service really has."""
 
-import json
 import re
 from typing import Any
 
@@ -22,18 +21,11 @@ _TAGS = [
 ]
 
 
-# Schema names as first published: generated clients depend on them.
-_PUBLISHED = {
-    "CaptionSeveralAnswer": "CaptionsAnswer",
-}
-
-
 def described(spec: dict[str, Any]) -> dict[str, Any]:
-    """Turn BentoML's `spec` into this service's document, and leave `spec` as it is.
+    """Turn BentoML's `spec` into this service's document; change it in place.
 
     The version is OpenAPI 3.1, whose schemas are JSON Schema, as pydantic writes them.
     """
-    spec = _with_published_names(spec)
     spec["openapi"] = "3.1.0"
     spec["info"] = {"title": "blip2-serve", "version": __version__, "description": _DESCRIPTION}
     spec["tags"] = _TAGS
@@ -45,14 +37,6 @@ def described(spec: dict[str, Any]) -> dict[str, Any]:
     spec["paths"].update(INFRASTRUCTURE)
     _forget_unused_schemas(spec)
     return spec
-
-
-def _with_published_names(spec: dict[str, Any]) -> dict[str, Any]:
-    written = json.dumps(spec)
-    for name, published in _PUBLISHED.items():
-        written = written.replace(name, published)
-    renamed: dict[str, Any] = json.loads(written)
-    return renamed
 
 
 def _name_operations(spec: dict[str, Any]) -> None:

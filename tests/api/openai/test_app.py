@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
+from blip2_serve.api.openai.stream import Chunks, EventStream
 from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
@@ -38,14 +40,14 @@ class FailingTasks:
 
     async def stream(self, *asked: object) -> CompletionStream:
         call = FailingCall(self._error, [TokenEvent(0, 0, 5, -0.5, piece.text) for piece in self._pieces])
-        stream = CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
-        return await stream.start()
+        return await stream_of(call).start()
 
 
 class FailingCall:
     """Stand in for `EngineCall`: return some events, then fail."""
 
     def __init__(self, error: Exception, events: list[TokenEvent]) -> None:
+        self.is_closed = False
         self._error = error
         self._events = events
 
@@ -55,7 +57,7 @@ class FailingCall:
         return self._events.pop(0)
 
     def close(self) -> None:
-        self._events.clear()
+        self.is_closed = True
 
 
 class FixedTranscript:
@@ -67,6 +69,10 @@ class FixedTranscript:
 
 async def _never(finished: object) -> CompletedRequest:
     raise AssertionError("no stream of these tests ends well")
+
+
+def stream_of(call: FailingCall) -> CompletionStream:
+    return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
 
 
 def post(get_tasks: Callable[[], object], **fields: Any) -> httpx.Response:
@@ -113,3 +119,19 @@ def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:
     told = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True, logprobs=True)
     assert (plain.text.count("data: "), told.text.count("data: ")) == (3, 4)
     assert told.text.count('"logprob": -0.5') == 2
+
+
+def test_a_caller_that_left_before_the_first_event_ends_the_work() -> None:
+    call = FailingCall(KeyError(), [TokenEvent(0, 0, 5, -0.5, "a")])
+
+    async def gone(*message: object) -> None:
+        raise OSError
+
+    async def answer() -> None:
+        stream = await stream_of(call).start()
+        events = Chunks("tiny", logprobs=False, include_usage=False).events(stream, 1)
+        await EventStream(stream, events, {})({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)  # type: ignore[arg-type]
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(answer())
+    assert call.is_closed
