@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.serving import Server, serve
-from support.tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.model.load import LoadedModel, load_model
+from support.serving import Server, serve
+from support.tiny import save_tiny_checkpoint
 
 FAMILIES = ("opt", "t5", "instructblip")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
-from support.serving import serve
 
 from blip2_serve.bentoml_compat import BENTOML_TIMEOUT, MeteredRoutes, Middleware, Timeout
+from support.serving import serve
 
 
 def ask(

@@ -3,9 +3,9 @@
 from typing import Any
 
 import yaml
-from support.serving import ROOT
 
 from blip2_serve.config import Settings
+from support.serving import ROOT
 
 BENTO = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
 CLOUD = yaml.safe_load((ROOT / "deploy/bentocloud.yaml").read_text())

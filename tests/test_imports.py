@@ -11,7 +11,7 @@ PACKAGE = ROOT / "blip2_serve"
 
 # From the bottom up: a module imports only from its own layer and the layers before it.
 LAYERS = [
-    {"errors", "options", "metrics", "families"},
+    {"errors", "options", "families"},
     {"config"},
     {"images"},
     {"model"},
@@ -20,7 +20,6 @@ LAYERS = [
     {"api"},
     {"bentoml_compat"},
     {"ui"},
-    {"jobs"},
     {"service", "cli"},
     {"__main__"},
 ]
@@ -87,6 +86,11 @@ def test_a_library_is_imported_only_where_it_belongs(path: Path) -> None:
         allowed = ALLOWED.get(name.split(".")[0])
         assert allowed is None or any(place.startswith(prefix) for prefix in allowed), f"{place} imports {name}"
         assert not (name.split(".")[0] == "torch" and place in WITHOUT_TORCH), f"{place} imports torch"
+
+
+def test_every_place_that_is_named_here_exists() -> None:
+    places = {place for allowed in ALLOWED.values() for place in allowed} | set(WITHOUT_TORCH)
+    assert [place for place in places if not (ROOT / place).exists()] == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support.bentos import export_tracked_files
-from support.serving import ROOT
 
 from blip2_serve import __version__
 from blip2_serve.model.checkpoints import BUNDLED
+from support.bentos import export_tracked_files
+from support.serving import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]

@@ -7,7 +7,6 @@ import pytest
 from scripts.measure_structure import Structure, read_structure, report, tracked_files
 
 ROOT = Path(__file__).resolve().parent.parent
-# Take a folder out when it holds twelve modules or fewer; put none in.
 
 
 @pytest.fixture(scope="module")

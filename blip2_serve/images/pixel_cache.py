@@ -27,6 +27,7 @@ class PixelCache:
             if sha256 not in self._pixels:
                 self._pixels[sha256] = pixels
                 self._num_bytes += len(pixels)
+            self._pixels.move_to_end(sha256)
             while self._num_bytes > self._max_bytes:
                 _, oldest = self._pixels.popitem(last=False)
                 self._num_bytes -= len(oldest)

@@ -111,9 +111,8 @@ def read_family(folder: Path, model: str) -> Family:
         raise StartupError(f"BLIP2_MODEL={model!r} has no language model: it cannot caption; {_SUGGESTION}.")
     family = find_family(kind, language_model)
     if family is None:
-        raise StartupError(
-            f"BLIP2_MODEL={model!r} has a {language_model!r} language model; OPT and T5 ones are served."
-        )
+        served = " and ".join(family.text_model_type.upper() for family in FAMILIES if family.model_type == kind)
+        raise StartupError(f"BLIP2_MODEL={model!r} has a {language_model!r} language model; {served} ones are served.")
     if config.get("image_token_index") is None:
         raise StartupError(
             f"BLIP2_MODEL={model!r} is an old conversion without image_token_index in its config.json:"

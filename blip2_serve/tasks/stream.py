@@ -6,6 +6,7 @@ from typing import Self
 
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished, Request, TokenEvent
+from blip2_serve.errors import Blip2Error
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
 from blip2_serve.tasks.text import Transcript
 
@@ -70,7 +71,7 @@ class CompletionStream:
         self._transcript = transcript
         self._complete = complete
         self._first: StreamPart | None = None
-        self._is_whole = False
+        self._has_ended = False
 
     async def start(self) -> Self:
         """Wait for the first part and keep it for the iteration: failures up to then are raised here.
@@ -92,17 +93,22 @@ class CompletionStream:
         first, self._first = self._first, None
         if first is not None:
             return first
-        if self._is_whole:
+        if self._has_ended:
             raise StopAsyncIteration
         return await self._next()
 
     async def aclose(self) -> None:
-        """Stop listening; cancels the request unless it has ended."""
+        """Stop listening."""
+        self._has_ended = True
         self._call.close()
 
     async def _next(self) -> StreamPart:
-        event = await self._call.next()
+        try:
+            event = await self._call.next()
+        except Blip2Error:
+            self._has_ended = True
+            raise
         if isinstance(event, Finished):
-            self._is_whole = True
+            self._has_ended = True
             return await self._complete(event)
         return CompletionPiece(event.row, event.text, self._transcript.token(event))

@@ -33,7 +33,7 @@ def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
     button = gr.Button("Caption", variant="primary", elem_id="caption")
     bars = gr.Label(label="Captions, with the probability of an average token", show_heading=False, elem_id="captions")
     guards = gr.Markdown(elem_id="guards")
-    controls = decoding_controls()
+    controls = decoding_controls(tasks.family)
     gr.on([button.click, begins.submit], caption, [picture, begins, number, *controls], [bars, guards], **EVENT)
 
 

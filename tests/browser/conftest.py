@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+
 from support.browser.chromium import CHROMIUM, DRIVER, chromium
 from support.serving import Server, serve
 

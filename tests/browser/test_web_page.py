@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from selenium import webdriver
+
 from support.browser.chromium import requested_urls
 from support.browser.web_page import WebPage
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from support.serving import ROOT
 
 from blip2_serve import __version__
 from blip2_serve.cli.main import main
+from support.serving import ROOT
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

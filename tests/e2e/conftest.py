@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.serving import Server, serve
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from support.bentos import Bento, build_bento, export_tracked_files
-from support.demo import CAPTION, PICTURE
-from support.serving import ROOT, serve
 
 from blip2_serve.config import DEFAULT_MODEL
 from blip2_serve.model.checkpoints import BUNDLED
+from support.bentos import Bento, build_bento, export_tracked_files
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT, serve
 
 SECRET = "a-token-that-nobody-may-see"
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
 from PIL import Image
+
 from support.pictures import jpeg
 from support.serving import Server
 

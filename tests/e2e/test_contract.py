@@ -22,10 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from support.pictures import jpeg
-from support.serving import Server
 
 from scripts.write_openapi import OPENAPI
+from support.pictures import jpeg
+from support.serving import Server
 
 CHECKS = [
     not_a_server_error,

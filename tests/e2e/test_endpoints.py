@@ -10,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from support.pictures import gradient, jpeg
-from support.serving import serve
 
 from blip2_serve.families import OPT
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
+from support.pictures import gradient, jpeg
+from support.serving import serve
 
 IMG = {"img": ("a.jpg", jpeg(), "image/jpeg")}
 

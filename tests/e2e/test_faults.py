@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.pictures import jpeg
 from support.serving import Server
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.bentos import build_bento, environment_with_tools, export_tracked_files
 from support.demo import CAPTION, PICTURE
 from support.serving import ROOT

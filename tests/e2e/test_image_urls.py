@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.pictures import jpeg, png_header_of
 from support.serving import Server, serve
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.bentos import export_tracked_files
 from support.demo import CAPTION, PICTURE
 from support.serving import ROOT, free_port, server_environment

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.readme import examples
 from support.serving import ROOT, free_port, server_environment
 

@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
+
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from support.serving import Server
 

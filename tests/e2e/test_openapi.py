@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from support.readme import REFERENCE
-from support.serving import ROOT, Server
 
 from blip2_serve.api.openai.app import PATHS
 from blip2_serve.api.openapi.infrastructure import INFRASTRUCTURE
 from scripts.write_openapi import OPENAPI
+from support.readme import REFERENCE
+from support.serving import ROOT, Server
 
 SPEC = json.loads(OPENAPI.read_text())
 MULTIPART, FORM, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"

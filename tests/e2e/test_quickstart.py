@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support.notebook import code_cells, stored_output
 from support.serving import ROOT, free_port, server_environment
 

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from support.readme import DOCS, PICTURES, README, REFERENCE, Example, examples, run
-from support.serving import Server
 
 from blip2_serve.config import Settings
 from blip2_serve.families import FAMILIES, Family
+from support.readme import DOCS, PICTURES, README, REFERENCE, Example, examples, run
+from support.serving import Server
 
 STARTED_ELSEWHERE = {
     "make demo\n": "tests/e2e/test_make_demo.py",

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from support.readme import RECIPES, Example, examples, run
 from support.serving import ROOT, Server
-
 from training.pictures.drawing import draw
 from training.pictures.scenes import Item, Scene
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.serving import ROOT, free_port, server_environment, start_server
 
 

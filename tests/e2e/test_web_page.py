@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from support.pictures import jpeg
 from support.serving import Server, serve
 

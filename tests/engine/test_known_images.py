@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine import wide_models
-from support.engine.driving import Driver, answer, make_engine
-from support.engine.wide_models import Case, ids_of, make_model
 
 from blip2_serve.engine.messages import KnownImage, Request
 from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder
 from blip2_serve.errors import UnknownImage
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import Case, ids_of, make_model
 
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=20)
 

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, make_engine
-from support.engine.faulty import faulty_engine
-from support.engine.wide_models import Case, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,6 +14,9 @@ from blip2_serve.engine.cache.kv_cache import KVCache
 from blip2_serve.engine.messages import Failed, Finished
 from blip2_serve.errors import EngineFailure
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.faulty import faulty_engine
+from support.engine.wide_models import Case, make_model
 
 OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
 BEAMS = DecodingOptions(num_beams=3, max_new_tokens=12)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.engine import wide_models
-from support.engine.driving import Driver, answer, backend_of, make_engine, transformers_encoder
-from support.engine.wide_models import KINDS, Case, Oracle, ask_transformers, make_model
 
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, backend_of, make_engine, transformers_encoder
+from support.engine.wide_models import KINDS, Case, Oracle, ask_transformers, make_model
 
 MARGIN = 1e-4
 

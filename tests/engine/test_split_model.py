@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine import wide_models
-from support.engine.wide_models import KINDS, make_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blip2_serve.engine.backends import Backend, make_backend
@@ -16,6 +14,8 @@ from blip2_serve.engine.cache.rows import make_books
 from blip2_serve.engine.engine import make_sequence
 from blip2_serve.engine.messages import ImageInput, Request
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.wide_models import KINDS, make_model
 
 # Not "cuda": a build of PyTorch without it cannot slice even fakes. No CPU has a number, but a fake may.
 FIRST, SECOND = torch.device("cpu"), torch.device("cpu", 1)

@@ -11,11 +11,11 @@ from unittest import mock
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import encode, gradient, jpeg, png_header_of
-from support.serving import ROOT
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from blip2_serve.images import load_image
+from support.pictures import encode, gradient, jpeg, png_header_of
+from support.serving import ROOT
 
 LIMIT = 50_000_000
 RED = (255, 0, 0)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from images.test_addresses import EVERY_FORBIDDEN
-from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
-from support.images.connections import Connections, Names
 
 from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, Part, UrlNotAllowed
 from blip2_serve.images import ImageUrl, Upload, fetch
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.url_policy import UrlPolicy
+from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
+from support.images.connections import Connections, Names
 
 MAX_BYTES = 100_000
 # Public addresses, which the fake internet leads to the local server.

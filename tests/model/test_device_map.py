@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import dispatch_model
-from support.engine.driving import answer
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
@@ -19,6 +17,8 @@ from blip2_serve.model import device, weights
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.weights import load_weights
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import answer
+from support.engine.wide_models import Case, make_model
 
 AUTO = {"device_map": "auto"}
 

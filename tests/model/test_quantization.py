@@ -9,9 +9,6 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from support.demo import CAPTION, PICTURE
-from support.serving import serve
-from support.tiny import save_tiny_checkpoint
 
 from benchmarks.run.quantization import caption, stored_bytes
 from blip2_serve.config import Settings
@@ -23,6 +20,9 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.verbs import Tasks
+from support.demo import CAPTION, PICTURE
+from support.serving import serve
+from support.tiny import save_tiny_checkpoint
 from training.pictures.drawing import jpeg_bytes
 from training.pictures.held_out import standard
 

@@ -1,6 +1,7 @@
 """Pictures as strangers send them: every format, mode and kind of damage."""
 
 import io
+import random
 import zlib
 
 import numpy as np
@@ -31,3 +32,11 @@ def png_header_of(width: int, height: int) -> bytes:
     small = encode(Image.new("1", (8, 8)))
     header = small[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + small[24:29]
     return header + zlib.crc32(header[12:29]).to_bytes(4, "big") + small[33:]
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """A copy with a few bytes changed at random, perhaps cut short."""
+    copy = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        copy[rng.randrange(len(copy))] = rng.randrange(256)
+    return bytes(copy[: rng.choice([len(copy), rng.randrange(len(copy))])])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
+
 from support.serving import free_port
 
 STREAM = (

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
@@ -21,6 +20,7 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.caption import ScoredCaption, loops, score_captions, several
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
 
 DEMO_PICTURE = Path(__file__).parent.parent.parent / "demo.jpeg"
 SAMPLING = DecodingOptions(do_sample=True, num_beams=1, temperature=4.0, seed=4)

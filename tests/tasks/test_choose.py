@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from support.pictures import jpeg
 
 from benchmarks.run.choosing import count_right
 from blip2_serve.config import Settings
@@ -22,6 +21,7 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.tasks.choose import Choice, Normalize, in_rounds, rank
 from blip2_serve.tasks.prompt import PromptEncoder
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
 
 CHOICES = ["yes", "no", "a red circle", "blue", "perhaps, perhaps not"]
 

@@ -7,7 +7,6 @@ import time
 from contextlib import aclosing
 
 import pytest
-from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
@@ -20,6 +19,7 @@ from blip2_serve.tasks.completion import CompletedRequest, Completion, Completio
 from blip2_serve.tasks.prompt import PromptSpec
 from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
 
 PICTURE = jpeg()
 GREEDY = DecodingOptions(max_new_tokens=24, num_beams=1)
@@ -137,6 +137,8 @@ def test_who_stops_listening_takes_the_request_along(tasks: Tasks) -> None:
     async def leave() -> None:
         stream = await tasks.stream(Upload(PICTURE), ASKED[0], LONG, OutputOptions())
         async with aclosing(stream):
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
     steps_before = tasks._engine.stats().num_steps

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.pictures import jpeg
-from support.tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong, UnknownImage, UrlNotAllowed
@@ -19,6 +17,8 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
+from support.tiny import save_tiny_checkpoint
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 BEAMS = DecodingOptions(max_new_tokens=6)

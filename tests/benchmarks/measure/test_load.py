@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable
 
 import pytest
-from support.timed_server import serve_fake
 
 from benchmarks.measure.load import Answered, Driven, Target, closed_loop, open_loop, summary
 from benchmarks.measure.measured import Measured, median
 from benchmarks.measure.posts import Post
 from benchmarks.measure.processes import Processes
 from benchmarks.measure.workloads import Call
+from support.timed_server import serve_fake
 
 CALL = Call("caption", b"picture", 20)
 

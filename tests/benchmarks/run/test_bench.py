@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.serving import ROOT
 
 from benchmarks.compare.checkpoints import checkpoint
 from benchmarks.compare.contestants import Task, contestants
 from benchmarks.compare.table import Closed
 from benchmarks.run.bench import main
+from support.serving import ROOT
 
 
 def test_one_row_is_measured_and_told() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from support.serving import ROOT
 
 from benchmarks.measure.in_process import make_subject, random_pixels, run_engine
 from benchmarks.measure.stages import StageClock
 from blip2_serve.options import DecodingOptions
+from support.serving import ROOT
 
 
 def run_tiny(*arguments: str) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Text that grows: each piece is final when it is shown, and all of them join to the stripped text."""
 
 import pytest
-from support.engine.driving import decode
 
 from blip2_serve.engine.decoding.detokenizer import TextStream
+from support.engine.driving import decode
 
 
 def test_text_streams_hold_back_half_characters_and_beginnings_of_stop_strings() -> None:

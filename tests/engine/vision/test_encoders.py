@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, encoder_of, make_engine
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, KnownImage
 from blip2_serve.errors import EngineDead, EngineFailure
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, encoder_of, make_engine
+from support.engine.wide_models import Case, make_model
 
 OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
 PATIENCE_S = 20.0

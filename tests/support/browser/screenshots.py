@@ -11,6 +11,7 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
 from support.browser.chromium import WAIT_S, chromium
 from support.browser.web_page import WebPage
 from support.serving import ROOT, serve

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from support.engine import wide_models
 
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.engine import Engine
@@ -13,6 +12,7 @@ from blip2_serve.engine.messages import Event, Failed, Finished, Request
 from blip2_serve.engine.runner import EncodeImages
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.model.vision.encoder import ImageEncoder
+from support.engine import wide_models
 
 # A toy tokenizer: 38 and 39 are the two halves of an umlaut, 40 is a space, the next 26 are letters.
 BYTES = {38: b"\xc3", 39: b"\xa4", 40: b" "} | {41 + n: bytes([97 + n]) for n in range(26)}

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from support.engine.driving import backend_of, make_engine
 
 from blip2_serve.engine.engine import Engine
+from support.engine.driving import backend_of, make_engine
 
 POISON = 77
 
