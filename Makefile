@@ -9,7 +9,7 @@ BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve lint test test-slow openapi bento image
+.PHONY: help install demo serve lint structure test test-slow openapi bento image
 .PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
 .PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
@@ -41,6 +41,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Sizes of functions, files and folders, import cycles, and what a request passes; ROOT= measures another checkout.
+structure: install
+	$(BIN)/python -m scripts.measure_structure $(if $(ROOT),--root $(ROOT))
+
 test: lint
 	$(BIN)/python -m pytest -m "not slow" --durations=10
 
@@ -65,7 +69,7 @@ screenshots: install
 
 # Needs 8 GB of disk and 16 GB of memory, and minutes.
 measure-load: install
-	$(BIN)/python -m scripts.measure_load
+	$(BIN)/python -m benchmarks.run.loading_memory
 
 # Hours on two cores; continues where it was stopped.
 train-demo: install
@@ -82,37 +86,37 @@ eval-demo-t5: install
 
 # Long runs with dated results in benchmarks/results/.
 soak: install
-	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks.run.soak
 
 measure-batching: install
-	$(BIN)/python -m benchmarks.batching
+	$(BIN)/python -m benchmarks.run.batching
 
 measure-choosing: install
-	$(BIN)/python -m benchmarks.choosing
+	$(BIN)/python -m benchmarks.run.choosing
 
 measure-quantization: install
-	$(BIN)/python -m benchmarks.quantization
+	$(BIN)/python -m benchmarks.run.quantization
 
 bench-stages: install
-	$(BIN)/python -m benchmarks.cpu_stages
+	$(BIN)/python -m benchmarks.run.cpu_stages
 
 # Needs a CUDA device.
 bench-gpu: install
-	$(BIN)/python -m benchmarks.gpu --output
+	$(BIN)/python -m benchmarks.run.gpu --output
 
 # What it takes is in benchmarks/README.md; ARGS= reaches it: make bench ARGS="--checkpoints demo".
 bench: install
-	$(BIN)/python -m benchmarks.bench $(ARGS)
+	$(BIN)/python -m benchmarks.run.bench $(ARGS)
 
 bench-full: install
-	$(BIN)/python -m benchmarks.bench --full $(ARGS)
+	$(BIN)/python -m benchmarks.run.bench --full $(ARGS)
 
 bench-plot: install
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-bench.txt
-	$(BIN)/python -m benchmarks.plot
+	$(BIN)/python -m benchmarks.run.plot
 
 tune-peers: install
-	$(BIN)/python -m benchmarks.tune_peers $(ARGS)
+	$(BIN)/python -m benchmarks.run.tune_peers $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

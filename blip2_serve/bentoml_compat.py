@@ -1,7 +1,7 @@
-"""Patches of BentoML: each names the version that needs it.
+"""Patches to BentoML: for each, the fault, the version that has it, and the replacement.
 
-tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. A replacement that BentoML supports is no
-patch and stands elsewhere: api/middleware/access_log.py, api/errors.py, api/native/inputs.py, api/openapi/pages.py.
+tests/test_bentoml_compat.py fails when BentoML no longer needs one of them. Code that only configures or wraps BentoML
+is not here: api/middleware/access_log.py, api/errors.py and api/openapi/pages.py say what they replace.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from blip2_serve.errors import DeadlineExceeded
 
 Middleware = Callable[..., Callable[[Scope, Receive, Send], Awaitable[None]]]
 
-# The originals; `apply` replaces them.
+# BentoML's own classes, kept because `apply` replaces them.
 BENTOML_TIMEOUT: Middleware = traffic.TimeoutMiddleware
 BENTOML_METRICS: Middleware = instruments.RunnerTrafficMetricsMiddleware
 
 
 def apply(metered_paths: Iterable[str]) -> None:
-    """Replace BentoML's middleware where BentoML looks it up when it builds its application."""
+    """Replace two middleware classes before BentoML builds its application; meter only `metered_paths`."""
     traffic.TimeoutMiddleware = Timeout
     instruments.RunnerTrafficMetricsMiddleware = partial(
         MeteredRoutes, metered=BENTOML_METRICS, paths=frozenset(metered_paths)
@@ -31,10 +31,10 @@ def apply(metered_paths: Iterable[str]) -> None:
 
 
 class Timeout:
-    """ASGI middleware: answers 504 when no answer has begun within `timeout` seconds.
+    """ASGI middleware: answer 504 when no answer has begun within `timeout` seconds.
 
     BentoML 1.4.40's TimeoutMiddleware never cancels its timers: each keeps its request's context, 6 KB, in the event
-    loop until the timeout has passed. 100 requests a second under an hour's timeout hold 2 GB.
+    loop until the timeout has passed. At 100 requests a second and an hour's timeout that is 2 GB.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:
@@ -42,7 +42,7 @@ class Timeout:
         self._timeout_s = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on every answer that begins in time."""
+        """Pass through every answer that begins in time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,9 +62,9 @@ class Timeout:
 
 
 class MeteredRoutes:
-    """ASGI middleware: applies another middleware, `metered`, to requests for `paths` only.
+    """ASGI middleware: apply the middleware `metered` only to requests for `paths`.
 
-    BentoML 1.4.40's RunnerTrafficMetricsMiddleware creates a series for every requested path, and Prometheus keeps
+    BentoML 1.4.40's RunnerTrafficMetricsMiddleware starts a new series for every requested path, and Prometheus keeps
     each series for ever, in memory and in the files that its processes share.
     """
 

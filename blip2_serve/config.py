@@ -1,6 +1,6 @@
-"""Settings: one frozen object, read once from `BLIP2_*`. The only module that reads the environment.
+"""Settings: one frozen object, read once from `BLIP2_*`. Only this module reads the environment.
 
-HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are read by huggingface_hub itself and mean there what they mean everywhere.
+huggingface_hub itself reads HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, with their usual meaning.
 """
 
 import os
@@ -33,7 +33,7 @@ LISTED_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<por
 
 
 class Settings(BaseModel):
-    """What can be set from outside; field `max_queue` is the variable `BLIP2_MAX_QUEUE`, and so on."""
+    """All settings; field `max_queue` is the variable `BLIP2_MAX_QUEUE`, and so on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -71,10 +71,10 @@ class Settings(BaseModel):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Read every `BLIP2_*` variable; an empty one counts as not set.
+        """Read every `BLIP2_*` variable; an empty variable counts as not set.
 
         Raises:
-            StartupError: a variable is unknown or malformed; the message has its name, value and what was expected.
+            StartupError: a variable is unknown or malformed; the message has its name, its value and valid values.
         """
         variables = _own_variables(os.environ if environ is None else environ)
         try:
@@ -84,26 +84,26 @@ class Settings(BaseModel):
 
     @property
     def demo_folder(self) -> Path:
-        """The bundled checkpoints: package data, in a clone, a Bento and an installed wheel alike."""
+        """The folder of the bundled checkpoints: package data, in a clone, a Bento or an installed wheel."""
         return _PACKAGE / "checkpoints"
 
     @property
     def examples(self) -> tuple[Path, ...]:
-        """The pictures the web page offers: the package's own, after demo.jpeg where a clone or a Bento has it."""
+        """Example pictures for the web page: demo.jpeg in a clone or a Bento, then the package's own."""
         return *_PACKAGE.parent.glob("demo.jpeg"), *sorted(_PACKAGE.glob("ui/examples/*.jpeg"))
 
 
 def variables_with(**settings: str | None) -> dict[str, str]:
-    """The environment for a child process: ours, with `BLIP2_*` from `settings`; None leaves a variable as it is.
+    """Build a child process's environment: ours, with `BLIP2_*` from `settings`; None leaves a variable as it is.
 
-    BentoML's usage reports are off unless the environment turns them on.
+    BentoML's usage reports stay off unless our environment turns them on.
     """
     given = {f"{PREFIX}{name.upper()}": value for name, value in settings.items() if value is not None}
     return {"BENTOML_DO_NOT_TRACK": "True", **os.environ, **given}
 
 
 def keep_gradio_files_in(folder: Path) -> None:
-    """Tell gradio, which asks nothing but its environment, where to put the pictures that visitors send."""
+    """Make gradio, which takes this from its environment alone, keep visitors' pictures in `folder`."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
@@ -135,14 +135,18 @@ def _explain(error: ValidationError, variables: Mapping[str, str]) -> str:
 
 
 def available_cpus() -> int:
-    """CPUs this process may use: the smaller of its affinity mask and its cgroup's quota, at least 1."""
+    """Count the CPUs this process may use: the smaller of its affinity mask and its cgroup's quota, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota(Path("/sys/fs/cgroup"))
     return max(1, min(allowed, int(quota)) if quota else allowed)
 
 
 def available_memory_bytes() -> int:
-    """Bytes of main memory that can still be taken: the smaller of what is free and what the cgroup leaves."""
+    """Return the bytes of main memory still available: the smaller of free memory and the cgroup's room.
+
+    Raises:
+        OSError: the system has no /proc/meminfo.
+    """
     meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(meminfo["MemAvailable"].split()[0]) * 1024
     room = _cgroup_room(Path("/sys/fs/cgroup"))
@@ -150,10 +154,10 @@ def available_memory_bytes() -> int:
 
 
 def _cgroup_room(root: Path) -> int | None:
-    """Bytes below the memory limit of cgroup v2 or v1; None where there is no limit.
+    """Return the bytes left below the memory limit of cgroup v2 or v1; None without a limit.
 
-    Files that were read and are no longer in use count as used there, although they give way at once: weights
-    that were read from disk may fill the whole limit.
+    Cgroups count cached file pages as used, although the kernel reclaims inactive ones at once. Weights read from
+    disk may fill the whole limit with them, so inactive file pages count as free here.
     """
     for limit, used, stat in (
         ("memory.max", "memory.current", "memory.stat"),
@@ -172,12 +176,12 @@ def _inactive_file_bytes(stat: Path) -> int:
         numbers = dict(line.split() for line in stat.read_text().splitlines())
     except OSError:
         return 0
-    # v1 counts the cgroups below under "total_"; v2 always does, under the plain name.
+    # v1 includes child cgroups only under "total_"; v2 always does, under the plain name.
     return int(numbers.get("total_inactive_file", numbers.get("inactive_file", 0)))
 
 
 def _cgroup_quota(root: Path) -> float | None:
-    """CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`); None where there is no quota."""
+    """Return the CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`); None without a quota."""
     try:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):

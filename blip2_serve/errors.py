@@ -1,4 +1,4 @@
-"""The error tree. Every class carries its HTTP status and its stable code.
+"""The error tree. Every class carries the HTTP status and the stable code it is answered with.
 
 Blip2Error
   RequestError             the caller's fault; the message is safe to show
@@ -6,6 +6,7 @@ Blip2Error
     UnknownImage 404   UnknownModel 404
     ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
   Busy 503                 the queue is full; carries retry_after_s
+  ClientGone 499           the caller left; only the log sees it
   DeadlineExceeded 504
   EngineFailure 500        this request only; the cause stays in the log
   EngineDead 503           the loop has stopped; readyz and livez turn false
@@ -17,7 +18,7 @@ from typing import ClassVar
 
 
 class Part(Enum):
-    """A part of a request for which every protocol has a field name of its own."""
+    """A part of a request; each protocol has its own field name for it."""
 
     IMAGE = auto()
     IMAGE_ID = auto()
@@ -26,11 +27,10 @@ class Part(Enum):
 
 
 class Blip2Error(Exception):
-    """Base of everything this package raises on purpose.
+    """Base of all errors that this package raises on purpose.
 
-    Attributes:
-        message: says what went wrong and what to do next.
-        about: the part of the request at fault, or the name of a decoding option or of a protocol's own field.
+    `message` tells the reader what to do next. `about` is the part of the request at fault, or the name of a field
+    that only one protocol has.
     """
 
     status: ClassVar[int] = 500
@@ -50,7 +50,7 @@ class RequestError(Blip2Error):
 
 
 class InvalidField(RequestError):
-    """A field is missing, unknown, of the wrong type or out of bounds; `about` names it."""
+    """A field is missing, unknown, of the wrong type or out of bounds; `about` tells which."""
 
     code = "invalid_field"
 
@@ -68,13 +68,13 @@ class UrlNotAllowed(RequestError):
 
 
 class ImageFetchFailed(RequestError):
-    """A picture's URL gave no picture; the message often hides why, so that nobody can probe the network with it."""
+    """A picture's URL gave no picture; the message may hide why, so that callers cannot probe the server's network."""
 
     code = "image_fetch_failed"
 
 
 class UnknownImage(RequestError):
-    """The cache does not hold the picture with this id: send the picture again."""
+    """The cache has no picture with this id, or has dropped it: send the picture again."""
 
     status = 404
     code = "unknown_image"
@@ -87,7 +87,7 @@ class PromptTooLong(RequestError):
 
 
 class UnknownModel(RequestError):
-    """The request names a model that is not served here; the code is OpenAI's."""
+    """The request names a model other than the served one; the code is OpenAI's."""
 
     status = 404
     code = "model_not_found"
@@ -108,14 +108,14 @@ class UnsupportedImage(RequestError):
 
 
 class UnsupportedBody(RequestError):
-    """The request's Content-Type is not supported."""
+    """The endpoint does not read this Content-Type."""
 
     status = 415
     code = "unsupported_body"
 
 
 class ClientGone(Blip2Error):
-    """The caller left before its answer; the status is nginx's and only the log sees it."""
+    """The caller left before its answer; the status, nginx's, appears only in the log."""
 
     status = 499
     code = "client_closed_request"
@@ -140,19 +140,19 @@ class DeadlineExceeded(Blip2Error):
 
 
 class EngineFailure(Blip2Error):
-    """The model failed on this request; others are unaffected."""
+    """The model failed on this request only."""
 
     code = "engine_failure"
 
 
 class EngineDead(Blip2Error):
-    """The model's loop has stopped: restart the server."""
+    """The model's loop has stopped; restart the server."""
 
     status = 503
     code = "engine_dead"
 
 
 class StartupError(Blip2Error):
-    """The settings or the weights are unusable; the process ends with this line."""
+    """The settings or the weights are unusable; the process ends with this one line."""
 
     code = "startup_error"

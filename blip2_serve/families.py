@@ -1,7 +1,7 @@
-"""The families of BLIP-2: one object for each, with everything in which it differs. No torch, no transformers.
+"""The families of BLIP-2: one object each, with all that differs between them. Needs no torch, no transformers.
 
-Everybody else asks the object; nobody compares families. A family names its backend and its model class
-by keys, which `engine.backends` and `model.load` look up. Where each number comes from: docs/families.md.
+Other modules ask the object and never compare families. A family names its backend and its model class by keys that
+`engine.backends` and `model.weights` look up. docs/families.md gives the source of each number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,23 @@ DEFAULT_QUESTION = "What is this a picture of?"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Family:
-    """What is known of one family.
+    """Everything specific to one family.
 
     Attributes:
-        model_type, text_model_type: those of config.json and of its text_config, by which a checkpoint is recognised.
-        architecture: transformers' class, the reference.
+        model_type, text_model_type: the types in config.json and its text_config that identify a checkpoint's family.
+        architecture: name of transformers' class, the reference implementation.
         backend: key of the decoder in `engine.backends`.
         gpu_dtype: half precision the published checkpoints were trained in.
-        overflows_in_float16: numbers leave float16's range, and answers are rubbish.
+        overflows_in_float16: activations leave float16's range, and answers become rubbish.
         reads_instruction: the Q-Former reads the prompt, so image tokens depend on picture and text.
-        decoder_only: the prompt is the beginning of the text that is continued, so `generate` repeats it.
-        question_template: prompt of one question.
-        turn_template, chat_template: an earlier turn of a conversation, and the question after all of them.
-        turn_separator: what stands between turns.
-        caption_prompt: prompt of a caption, for checkpoints whose name does not say another.
-        caption_defaults, vqa_defaults: decoding options of the reference where they differ from `DecodingOptions`'.
+        decoder_only: the answer continues the prompt in one sequence, so transformers' `generate` returns both.
+        question_template: prompt for one question.
+        turn_template, chat_template: one earlier turn of a conversation, and the question after all turns.
+        turn_separator: text between turns.
+        caption_prompt: prompt for a caption, unless the checkpoint's name implies another.
+        caption_defaults, vqa_defaults: the reference's decoding options, where they differ from `DecodingOptions`.
         choice_template: a given answer as the model would write it.
-        packed_widths: names in text_config whose products are the input widths of the quantised layers.
+        packed_widths: names in text_config; the product of each tuple is an input width of quantised layers.
         unpacked_layers: linear layers of the language model that must not be quantised.
     """
 
@@ -57,24 +57,24 @@ class Family:
     unpacked_layers: tuple[str, ...] = ()
 
     def question_prompt(self, question: str) -> str:
-        """The prompt of one question."""
+        """Build the prompt for one question."""
         return self.question_template.format(question)
 
     def chat_prompt(self, turns: Sequence[Turn], question: str) -> str:
-        """Earlier (question, answer) turns, each closed by one full stop, then the question."""
+        """Join the earlier (question, answer) turns, each answer ended by a full stop, and the question."""
         earlier = [self.turn_template.format(asked, _closed(answer)) for asked, answer in turns]
         return self.turn_separator.join([*earlier, self.chat_template.format(question)])
 
     def spell_choice(self, text: str) -> str:
-        """A given answer as the model would write it."""
+        """Spell a given answer as the model would write it."""
         return self.choice_template.format(text)
 
     def echoed_prefix(self, prefix: str | None) -> str:
-        """How an answer begins that continues `prefix`, where the model does not write it itself."""
+        """Return the text to put before a continuation of `prefix`: `prefix` for decoder-only models, else ""."""
         return prefix or "" if self.decoder_only else ""
 
     def reference_inputs(self, instruction_ids: Sequence[int]) -> dict[str, list[int]]:
-        """Inputs of transformers' model beside pixels and prompt: those of a Q-Former that reads the prompt."""
+        """Build the extra inputs of transformers' model for a Q-Former that reads the prompt; else an empty dict."""
         if not self.reads_instruction:
             return {}
         return {"qformer_input_ids": list(instruction_ids), "qformer_attention_mask": [1] * len(instruction_ids)}
@@ -105,7 +105,7 @@ FLAN_T5 = Family(
     question_template="Question: {} Short answer:",
     vqa_defaults={"max_new_tokens": 10, "length_penalty": -1.0},
     packed_widths=(("d_model",), ("num_heads", "d_kv")),
-    # `wo` gets numbers beyond float16, which int8 multiplies in, and transformers' T5 feeds a 4-bit `wo` bytes.
+    # `wo` gets inputs beyond float16, in which int8 layers multiply; transformers' T5 feeds bytes to a 4-bit `wo`.
     unpacked_layers=("wo",),
 )
 INSTRUCTBLIP_FLAN_T5 = replace(
@@ -122,7 +122,7 @@ FAMILIES = (OPT, FLAN_T5, INSTRUCTBLIP_FLAN_T5)
 
 
 def find_family(model_type: object, text_model_type: object) -> Family | None:
-    """The family of a checkpoint by the types in its config.json; None for a model that is not served."""
+    """Find a checkpoint's family by the types in its config.json; None for an unsupported model."""
     kinds = {(family.model_type, family.text_model_type): family for family in FAMILIES}
     return kinds.get((str(model_type), str(text_model_type)))
 

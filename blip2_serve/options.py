@@ -1,4 +1,4 @@
-"""How to decode one request: transformers' option names, semantics and bounds, in one frozen object."""
+"""Decoding options of one request: transformers' names and semantics, in one frozen object, with our bounds."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,7 +10,7 @@ FinishReason = Literal["stop", "length"]
 
 
 def draws_beams(num_beams: int, do_sample: bool) -> bool:
-    """True for the one combination that is refused: beams are searched, never drawn. Each edge words its refusal."""
+    """True for sampling with several beams, which every protocol refuses in its own words: beams are only searched."""
     return do_sample and num_beams > 1
 
 
@@ -21,9 +21,9 @@ def _only(way: Literal["beams", "sampling"], default: float) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """Decoding options with transformers' meaning (`GenerationConfig`); the defaults are LAVIS's for captions.
+    """Decoding options as in transformers' `GenerationConfig`; the defaults are LAVIS's for captions.
 
-    Built by `api.fields` from a request, where bounds are checked; here they are taken for granted.
+    Not validated here: `api.native.fields`, `api.openai.request` and the command line check the bounds.
     """
 
     max_new_tokens: int = 30

@@ -1,4 +1,4 @@
-"""The BentoML service: settings in, endpoints and probes out. The work is done elsewhere in the package."""
+"""The BentoML service: builds `Tasks` from the settings, and declares endpoints, probes and middleware."""
 
 import logging
 from functools import cache
@@ -14,18 +14,14 @@ from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
-from blip2_serve.api.native.answers import BatchAnswer, CaptionSeveralAnswer, ChooseAnswer, json_reply
-from blip2_serve.api.native.batch_fields import BatchFields
-from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields
-from blip2_serve.api.native.inputs import (
-    AskInput,
-    BatchInput,
-    CaptionInput,
-    CaptionSeveralInput,
-    ChatInput,
-    ChooseInput,
-)
-from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
+from blip2_serve.api.native.answers import json_reply
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.batch import BatchAnswer, BatchFields
+from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.caption_several import CaptionSeveralAnswer, CaptionSeveralFields
+from blip2_serve.api.native.chat import ChatFields
+from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
+from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openapi.pages import Documents
@@ -41,7 +37,7 @@ from blip2_serve.ui.web_page import WebPage
 
 @cache
 def _settings() -> Settings:
-    """The settings, read when the server starts: importing this module must not read them."""
+    """Read the settings at server start: importing this module must not read them."""
     return Settings.from_env()
 
 
@@ -59,7 +55,7 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     name="blip2",
     resources={"gpu": 1, "gpu_type": "nvidia-l4", "memory": "24Gi"},
     traffic={"timeout": MAX_DEADLINE_S + 60},
-    logging={"access": {"enabled": False}},  # api/middleware/access_log.py says why
+    logging={"access": {"enabled": False}},  # see api/middleware/access_log.py
     # Uncollected spans took a third of a request's time on the event loop; docs/deploy.md says how to trace.
     tracing={"excluded_urls": ".*"},
 )
@@ -83,7 +79,11 @@ class Blip2:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """End the whole process with one line if the settings or the weights are unusable."""
+        """Check settings and weights before the server starts.
+
+        Raises:
+            SystemExit: they are unusable; the whole process ends with one line.
+        """
         try:
             check_start(_settings())
         except StartupError as error:
@@ -101,28 +101,28 @@ class Blip2:
     def __is_ready__(self) -> bool:
         return self._tasks.is_alive
 
-    @bentoml.api(input_spec=CaptionInput)
+    @bentoml.api(input_spec=input_of(CaptionFields, "CaptionInput"))
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
         answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=AskInput)
+    @bentoml.api(input_spec=input_of(AskFields, "AnswerInput"))
     @answer_errors
     async def vqa(self, fields: AskFields, request: Request) -> str:
         """Answer a question about a picture."""
         answer = self._tasks.ask(fields.image, fields.txt, fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=ChatInput)
+    @bentoml.api(input_spec=input_of(ChatFields, "ChatInput"))
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
         answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
         return self._reply(await while_connected(request, answer))
 
-    @bentoml.api(input_spec=CaptionSeveralInput)
+    @bentoml.api(input_spec=input_of(CaptionSeveralFields, "CaptionsInput"))
     @answer_errors
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
@@ -131,7 +131,7 @@ class Blip2:
         made = await while_connected(request, making)
         return json_reply(CaptionSeveralAnswer(captions=made.captions), self._headers(made.image_id))
 
-    @bentoml.api(input_spec=ChooseInput)
+    @bentoml.api(input_spec=input_of(ChooseFields, "ChooseInput"))
     @answer_errors
     async def choose(self, fields: ChooseFields, request: Request) -> ChooseAnswer:
         """Choose among given answers to a question about a picture."""
@@ -139,7 +139,7 @@ class Blip2:
         ranked = await while_connected(request, ranking)
         return json_reply(ChooseAnswer(choices=ranked.choices), self._headers(ranked.image_id))
 
-    @bentoml.api(input_spec=BatchInput)
+    @bentoml.api(input_spec=input_of(BatchFields, "BatchInput"))
     @answer_errors
     async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
         """Caption many pictures, or ask about each of them."""
@@ -148,15 +148,15 @@ class Blip2:
         return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
 
     def _headers(self, image_id: str | None = None) -> dict[str, str]:
-        """Headers of every answer; with the id of its picture, if it is about one."""
+        """Build the headers of every answer; `image_id` where it is about one picture."""
         about = {} if image_id is None else {"X-Image-Id": image_id}
         return {**about, "X-Model": self._tasks.model_name}
 
     def _reply(self, answer: Answer) -> str:
-        """Answer in plain text, with ids, counts and timings as headers.
+        """Answer in plain text, with the details in headers.
 
-        The endpoints declare `str` for the OpenAPI page and BentoML's client; BentoML sends a Response unchanged, and
-        builds no schema for it.
+        The endpoints declare `str` for the OpenAPI page and BentoML's client. BentoML passes a Response on as it is,
+        and skips building a schema for every answer.
         """
         headers = {
             **self._headers(answer.image_id),
@@ -188,7 +188,7 @@ def _max_batch_bytes() -> int:
     return _settings().max_batch_bytes
 
 
-# The first is the outermost.
+# Outermost first.
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]

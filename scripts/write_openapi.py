@@ -1,4 +1,4 @@
-"""Writes docs/openapi.json: what /docs.json answers, without a server."""
+"""Write docs/openapi.json, the answer of /docs.json, without a server."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ OPENAPI = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
 
 def main() -> None:
-    """Write it; the file is as stable as the routes and fields are."""
+    """Write the document; it changes only when routes or fields do."""
     spec = json.loads(json.dumps(Blip2.openapi_spec.asdict()))  # type: ignore[attr-defined]
     OPENAPI.write_text(json.dumps(described(spec), indent=2) + "\n")
 

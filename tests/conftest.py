@@ -1,38 +1,38 @@
-"""Fixtures that several parts of the suite share: tiny checkpoints and the real server in a subprocess."""
+"""Shared fixtures: tiny checkpoints, and the real server in a subprocess."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from support.serving import Server, serve
-from support.tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.model.load import LoadedModel, load_model
+from support.serving import Server, serve
+from support.tiny import save_tiny_checkpoint
 
 FAMILIES = ("opt", "t5", "instructblip")
 
-# Tiny models gain nothing from a second thread and lose much where cores are shared.
+# Tiny models gain nothing from a second thread, and lose much on shared cores.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random checkpoint of each family, as folders."""
+    """Folders of randomly initialised checkpoints, by family."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {family: save_tiny_checkpoint(root / f"tiny-{family}", family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
 def tiny_models(tiny_checkpoints: dict[str, Path]) -> dict[str, LoadedModel]:
-    """The same, loaded."""
+    """The tiny checkpoints, loaded."""
     return {family: load_model(Settings(model=str(path)), path) for family, path in tiny_checkpoints.items()}
 
 
 @pytest.fixture(scope="session")
 def server(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server on a tiny OPT checkpoint, with limits small enough to run into."""
+    """The real server on a tiny OPT checkpoint, with limits small enough to exceed."""
     settings = {
         "BLIP2_MODEL": str(tiny_checkpoints["opt"]),
         "BLIP2_MAX_IMAGE_PIXELS": "2000000",

@@ -1,4 +1,4 @@
-"""Our replacements do what we need, and BentoML itself still does not: when it does, drop the replacement."""
+"""Our replacements do what we need, and BentoML does not. When a test of BentoML itself fails, drop the replacement."""
 
 import asyncio
 import time
@@ -8,15 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
-from support.serving import serve
 
 from blip2_serve.bentoml_compat import BENTOML_TIMEOUT, MeteredRoutes, Middleware, Timeout
+from support.serving import serve
 
 
 def ask(
     seconds: float, *, begin_first: bool = False, timeout_s: float = 0.05, middleware: Middleware = Timeout
 ) -> tuple[httpx.Response, int]:
-    """The answer of an application that takes `seconds`, and the number of timers left in the loop."""
+    """Ask an application that takes `seconds`; return its answer and the number of timers left in the event loop."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if begin_first:
@@ -78,7 +78,7 @@ async def _never() -> None:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a service without anything of ours."""
+    """A client of a plain BentoML service, without our code."""
     home = tmp_path_factory.mktemp("plain")
     with (
         serve(home, {}, target="tests.support.plain_service:Plain") as server,
@@ -100,12 +100,12 @@ def test_bentoml_itself_answers_errors_in_other_shapes(plain: httpx.Client) -> N
 
 
 def test_bentoml_itself_ignores_unknown_fields(plain: httpx.Client) -> None:
-    """The reason why `api.native.inputs` reads requests on its own."""
+    """The reason for `api.native.inputs` to read requests itself."""
     assert plain.post("/say", json={"text": "hi", "temprature": 1}).status_code == 200
 
 
 def test_bentomls_page_loads_a_script_from_another_host(plain: httpx.Client) -> None:
-    """The reason for the page of our own at /."""
+    """The reason for `api.openapi.pages`."""
     assert "https://" in plain.get("/").text.partition("<script")[2]
 
 

@@ -1,4 +1,4 @@
-"""Settings come from BLIP2_* alone; what is wrong with one is said in one line."""
+"""Settings come from BLIP2_* alone; an error about one is a single line."""
 
 from pathlib import Path
 

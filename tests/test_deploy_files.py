@@ -1,11 +1,11 @@
-"""What the files in deploy/ and bentofile.yaml say agrees with the service and with the image that is tried."""
+"""The files in deploy/ and bentofile.yaml agree with the service and with the tested image."""
 
 from typing import Any
 
 import yaml
-from support.serving import ROOT
 
 from blip2_serve.config import Settings
+from support.serving import ROOT
 
 BENTO = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
 CLOUD = yaml.safe_load((ROOT / "deploy/bentocloud.yaml").read_text())

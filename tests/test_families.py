@@ -1,4 +1,4 @@
-"""A family is an object that is asked; nobody compares families or reads a family's name."""
+"""Code asks a family object; no module compares families or their names."""
 
 import ast
 from pathlib import Path
@@ -12,9 +12,11 @@ TYPES = {"opt", "t5", "flan-t5", "blip-2", "instructblip", *(family.name for fam
 
 
 def compared(path: Path) -> list[str]:
-    """The comparisons in a module in which a family, or the text that names one, takes part."""
+    """Find the comparisons in a module that involve a family or the name of one."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr == "name" and "family" in ast.unparse(node.value).lower():
+            found.append(f"{path.name}:{node.lineno}")
         if isinstance(node, ast.Compare | ast.match_case):
             parts = [part for part in ast.walk(node) if isinstance(part, ast.Constant | ast.Name | ast.Attribute)]
             names = {part.id if isinstance(part, ast.Name) else getattr(part, "attr", None) for part in parts}
@@ -26,14 +28,14 @@ def compared(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nobody_compares_families(path: Path) -> None:
-    # model/locate.py reads config.json's model_type to find the family, or to refuse.
+    # model/locate.py compares config.json's model_type to find the family or refuse the checkpoint.
     assert path.name == "locate.py" or compared(path) == []
 
 
 def test_a_comparison_of_families_is_found(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
-    module.write_text('if family == "opt" or x in ("t5",) or family is OPT:\n    pass\n')
-    assert len(compared(module)) == 3
+    module.write_text('if family == "opt" or x in ("t5",) or family is OPT:\n    y = {"opt": 1}[loaded.family.name]\n')
+    assert len(compared(module)) == 4
 
 
 def test_a_checkpoint_is_recognised_by_the_types_in_its_config() -> None:

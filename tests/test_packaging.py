@@ -1,4 +1,4 @@
-"""The pins agree with the wheel's ranges, the version stands in one place, and the wheel holds what serving needs."""
+"""Pins agree with the wheel's ranges, one place has the version, and the wheel holds all that serving needs."""
 
 import re
 import subprocess
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support.bentos import export_tracked_files
-from support.serving import ROOT
 
 from blip2_serve import __version__
 from blip2_serve.model.checkpoints import BUNDLED
+from support.bentos import export_tracked_files
+from support.serving import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -74,7 +74,7 @@ def test_the_version_is_that_of_the_changelogs_first_entry() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of a clone in which a careless person left a secret."""
+    """The wheel built from a clone with a secret left in it."""
     tree, output = export_tracked_files(tmp_path_factory.mktemp("tree")), tmp_path_factory.mktemp("wheel")
     (tree / "blip2_serve/.env.local").write_text("TOKEN=secret\n")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -14,7 +14,7 @@ CHECKPOINTS = Path(__file__).parent.parent / "blip2_serve" / "checkpoints"
 
 
 def save(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """The model in bfloat16, half the size and what it was trained in, with its processor."""
+    """Write the model with its processor, in bfloat16: half the size, and the precision of training."""
     stored = copy.deepcopy(model).to(torch.bfloat16)
     stored.set_attn_implementation("sdpa")
     stored.save_pretrained(folder)

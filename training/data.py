@@ -13,38 +13,38 @@ from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from training.patch_heads import PatchLabels, patch_labels
-from training.pool import Bytes, training_scene
+from training.pictures.pool import Bytes, training_scene
+from training.pictures.scenes import Scene, rng_for
 from training.query_heads import QueryLabels, query_labels
-from training.scenes import Scene, rng_for
 
 
 class Packer(Protocol):
-    """Makes a family's texts of scenes."""
+    """Turns scenes into a family's texts."""
 
     def pack(self, scenes: Sequence[Scene], rng: random.Random) -> Any:
-        """Texts for these scenes, in their order."""
+        """Pack texts for `scenes`, in their order."""
         ...
 
 
 @dataclass
 class Batch:
-    """n pictures to see, with everything there is to learn from them."""
+    """n pictures with everything to learn from them."""
 
     pixels: Tensor  # (n, 3, IMAGE_SIZE, IMAGE_SIZE), normalised
     patch_labels: PatchLabels
     query_labels: QueryLabels
-    texts: Any  # the family's, about the first pictures
+    texts: Any  # the family's texts about the first pictures
 
 
 def normalise(images: Bytes) -> Tensor:
-    """Pictures (n, height, width, 3) as the image processor hands them on: (n, 3, height, width)."""
+    """Normalise (n, height, width, 3) uint8 as the image processor does, to (n, 3, height, width) float32."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return (pixels - mean) / std
 
 
 def batches(images: Bytes, packer: Packer, batch_size: int, num_texts: int, start: int = 0) -> Iterator[Batch]:
-    """Endless batches; batch `start` is the same whether or not those before it were made."""
+    """Yield endless batches; batch `start` is the same whether or not those before it were made."""
     for step in itertools.count(start):
         rng = rng_for("batch", step)
         chosen = rng.choices(range(len(images)), k=batch_size)

@@ -1,6 +1,6 @@
-"""How much of its language a checkpoint knows: `python -m training.evaluate --model demo`.
+"""Measure how much of its language a checkpoint knows: `python -m training.evaluate --model demo`.
 
-Pictures go the way they go when served: through the processor and `generate`, five beams unless `--greedy`.
+Pictures go through the same steps as when served: the processor and `generate`, five beams unless `--greedy`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from training.checkpoint import CHECKPOINTS
-from training.held_out import VARIANTS, Picture, standard
-from training.language import caption, chat_prompt, sample_follow_up, sample_question, vqa_prompt
-from training.scenes import rng_for
+from training.pictures.held_out import VARIANTS, Picture, standard
+from training.pictures.scenes import rng_for
+from training.texts.language import caption, chat_prompt, sample_follow_up, sample_question, vqa_prompt
 
 BATCH_SIZE = 50
 
 
 @dataclass(frozen=True)
 class Exam:
-    """A picture, what is asked about it, and the only right answer."""
+    """A picture, a prompt about it, and the only right answer."""
 
     image: Image.Image
     prompt: str
@@ -34,7 +34,7 @@ class Exam:
 
 
 class Candidate:
-    """A checkpoint that answers."""
+    """A checkpoint that sits exams."""
 
     def __init__(self, folder: Path, dtype: torch.dtype, num_beams: int = 5) -> None:
         self.model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
@@ -45,15 +45,15 @@ class Candidate:
         self.is_t5 = not self.model.config.use_decoder_only_language_model
 
     def captions(self, exams: list[Exam]) -> float:
-        """Share of captions, or of their rests, that are exactly right."""
+        """Return the share of captions, or of their endings, that are exactly right."""
         return self._score(exams, max_new_tokens=30, length_penalty=1.0)
 
     def answers(self, exams: list[Exam]) -> float:
-        """Share of plain questions that are answered right."""
+        """Return the share of plain questions that are answered right."""
         return self._score(exams, max_new_tokens=30, length_penalty=-1.0 if self.is_t5 else 0.0)
 
     def follow_ups(self, exams: list[Exam]) -> float:
-        """Share of second turns of a conversation that are answered right."""
+        """Return the share of second turns of conversations that are answered right."""
         return self._score(exams, max_new_tokens=30, length_penalty=1.0)
 
     def _score(self, exams: list[Exam], **options: Any) -> float:
@@ -62,7 +62,7 @@ class Candidate:
 
     @torch.inference_mode()
     def say(self, exams: list[Exam], **options: Any) -> list[str]:
-        """What the checkpoint answers to each exam of a batch."""
+        """Return the checkpoint's answer to each exam of a batch."""
         prompts = [exam.prompt for exam in exams]
         inputs = self.processor(
             images=[exam.image for exam in exams], text=prompts, padding=True, return_tensors="pt"
@@ -73,7 +73,7 @@ class Candidate:
 
 
 def score(candidate: Candidate, pictures: list[Picture]) -> dict[str, float]:
-    """Shares of right captions, captions from some given words on, answers and follow-ups."""
+    """Return the shares of right captions, captions continued from some given words, answers and follow-ups."""
     captions, continuations, answers, follow_ups = [], [], [], []
     for index, (scene, image) in enumerate(pictures):
         rng = rng_for("exam", index)

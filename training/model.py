@@ -1,7 +1,7 @@
-"""The tiny BLIP-2: its configuration and a start from which it learns in an hour.
+"""The tiny BLIP-2: its configuration, and initial weights from which it learns in an hour.
 
-transformers starts the vision tower's matrices at a deviation of 1e-10 and the queries at zero, which is
-harmless where trained weights follow and hopeless where training begins. Everything is drawn anew here.
+transformers draws the vision tower's matrices with a deviation of 1e-10 and sets the queries to zero, which is
+harmless where trained weights follow and hopeless where training begins. All weights but a T5's are drawn anew here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from training.pool import GRID, IMAGE_SIZE, PATCH_SIZE
-from training.tokenizer import END_OF_ANSWER, IMAGE_TOKEN, MAX_CONTEXT
+from training.pictures.pool import GRID, IMAGE_SIZE, PATCH_SIZE
+from training.texts.tokenizer import END_OF_ANSWER, IMAGE_TOKEN, MAX_CONTEXT
 
 NUM_QUERY_TOKENS = 16
 VISION_WIDTH = 192
@@ -33,13 +33,13 @@ NUM_LAYERS = 3  # of the Q-Former and of the language model
 
 
 def processor(tokenizer: PreTrainedTokenizerFast) -> Blip2Processor:
-    """Squashes pictures to the model's square and puts the image tokens before the text."""
+    """Build the processor, which squashes pictures to the model's square and puts image tokens before the text."""
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     return Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, num_query_tokens=NUM_QUERY_TOKENS)
 
 
 def opt_config(tokenizer: PreTrainedTokenizerFast) -> OPTConfig:
-    """OPT, three layers, 128 wide, room for the whole context of 512 tokens."""
+    """Configure an OPT: three layers, 128 wide, room for the whole context of 512 tokens."""
     return OPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -55,7 +55,7 @@ def opt_config(tokenizer: PreTrainedTokenizerFast) -> OPTConfig:
 
 
 def t5_config(tokenizer: PreTrainedTokenizerFast) -> T5Config:
-    """Flan-T5's kind: gated feed-forward, a head of its own, three layers each, 128 wide."""
+    """Configure a small Flan-T5: gated feed-forward, its own head, three layers each, 128 wide."""
     return T5Config(
         vocab_size=len(tokenizer),
         d_model=TEXT_WIDTH,
@@ -73,7 +73,7 @@ def t5_config(tokenizer: PreTrainedTokenizerFast) -> T5Config:
 
 
 def blip2_config(text_config: Any, tokenizer: PreTrainedTokenizerFast) -> Blip2Config:
-    """The whole model's configuration around a language model's."""
+    """Configure the whole model around a language model."""
     return Blip2Config(
         vision_config=Blip2VisionConfig(
             image_size=IMAGE_SIZE,
@@ -103,7 +103,7 @@ def blip2_config(text_config: Any, tokenizer: PreTrainedTokenizerFast) -> Blip2C
 
 
 def new_model(config: Blip2Config, seed: int) -> Blip2ForConditionalGeneration:
-    """A fresh model whose weights depend on `seed` alone."""
+    """Return a fresh model whose weights depend on `seed` alone."""
     torch.manual_seed(seed)
     model = Blip2ForConditionalGeneration(config)
     # On a CPU the fused attention's backward pass is several times slower than plain matrix products.
@@ -111,7 +111,7 @@ def new_model(config: Blip2Config, seed: int) -> Blip2ForConditionalGeneration:
     is_t5 = not config.use_decoder_only_language_model
     with torch.no_grad():
         for name, module in model.named_modules():
-            # T5 comes with a start of its own, on which its unscaled attention relies.
+            # T5's unscaled attention relies on T5's own initial weights.
             if not (is_t5 and name.startswith("language_model")):
                 _start(module)
         nn.init.normal_(model.query_tokens)
@@ -123,25 +123,25 @@ def new_model(config: Blip2Config, seed: int) -> Blip2ForConditionalGeneration:
 
 
 def _untie(language_model: Any) -> None:
-    """A head of its own, as Flan-T5 has: transformers ties what it makes anew."""
+    """Give T5 its own head, as Flan-T5 has: transformers ties the head of a new model."""
     head = torch.empty(language_model.config.vocab_size, TEXT_WIDTH)
     language_model.lm_head.weight = nn.Parameter(nn.init.normal_(head, std=1 / math.sqrt(TEXT_WIDTH)))
     language_model.config.tie_word_embeddings = False
 
 
 def _start(module: nn.Module) -> None:
-    """Matrices keep the size of what they are given; biases are zero."""
+    """Draw matrices that keep the scale of their inputs; biases are zero."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
-        # The head is tied to the tokens: their length sets how sharp the first guesses are.
+        # The head is tied to the embeddings: their length sets how sharp the first guesses are.
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.embedding_dim))
 
 
 def sin_cos_2d(grid: int, width: int) -> Tensor:
-    """Position embeddings (grid * grid, width): a quarter each of sine and cosine of row and column."""
+    """Return position embeddings (grid * grid, width) float32: sine and cosine of y and of x, a quarter each."""
     frequencies = math.pi / 2 ** torch.linspace(0, math.log2(grid * 2), width // 4)
     angles = torch.arange(grid)[:, None] * frequencies[None]
     line = torch.cat([angles.sin(), angles.cos()], dim=1)

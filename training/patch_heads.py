@@ -1,8 +1,8 @@
-"""Dense labels for the tower: what each patch shows, by linear heads that are thrown away after training.
+"""Dense labels for the tower: the content of each patch, read by linear heads that are dropped after training.
 
-Each patch is asked which item covers it, its shape and colour, how far that item reaches to either side, and
-for the silhouette inside the patch. Edges, whatever their colours, are what shapes are told by: without
-silhouettes and extents shapes come very late.
+Each patch predicts the item that covers it, its shape and colour, how far that item reaches to each side, and the
+silhouette inside the patch. Shapes are told by their edges, whatever the colours: without silhouettes and extents
+they are learned very late.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 
-from training.drawing import Style, draw_item
 from training.model import VISION_WIDTH
-from training.pool import GRID, IMAGE_SIZE, PATCH_SIZE, Bytes
+from training.pictures.drawing import Style, draw_item
+from training.pictures.pool import GRID, IMAGE_SIZE, PATCH_SIZE, Bytes
+from training.pictures.scenes import COLORS, SHAPES, Scene
 from training.query_heads import query_labels
-from training.scenes import COLORS, SHAPES, Scene
 
 CELLS = 7  # of a patch, along either side
-MIN_COVERED = 0.08  # share of a patch that an item covers to be its label
+MIN_COVERED = 0.08  # share of a patch that an item must cover to label it
 IGNORED = -100
 SILHOUETTE_WEIGHT = 5.0
 
 
 @dataclass
 class PatchLabels:
-    """What the GRID * GRID patches of n pictures show."""
+    """Labels of the GRID * GRID patches of n pictures."""
 
     order: Tensor  # (n, patches) 0 background, 1 first, 2 second item
     shapes: Tensor  # (n, patches) IGNORED on the background
     colors: Tensor  # (n, patches) IGNORED on the background
     extents: Tensor  # (n, patches, 4) patches from the centre to the item's left, top, right, bottom
-    silhouettes: Tensor  # (n, patches, CELLS * CELLS) share of each cell that is no background
+    silhouettes: Tensor  # (n, patches, CELLS * CELLS) share of each cell that an item covers
 
 
 def patch_labels(scenes: Sequence[Scene], styles: Sequence[Style]) -> PatchLabels:
-    """Labels of scenes, each drawn in its style."""
+    """Label scenes, each drawn in its style."""
     masks = np.stack([_cell_masks(scene, style) for scene, style in zip(scenes, styles, strict=True)])
     cells = _by_patch(torch.from_numpy(masks).float() / 255)
     most, which = cells.mean(dim=3).max(dim=1)
@@ -51,13 +51,13 @@ def patch_labels(scenes: Sequence[Scene], styles: Sequence[Style]) -> PatchLabel
 
 
 def _of_item(values: Tensor, order: Tensor) -> Tensor:
-    """Each patch gets its item's value; values: (n, 2)."""
+    """Give each patch its item's value, (n, patches); values (n, 2)."""
     background = torch.full((len(values), 1), IGNORED)
     return torch.cat([background, values], dim=1).gather(1, order)
 
 
 def _extents(boxes: Tensor, order: Tensor) -> Tensor:
-    """Where each patch's item ends, seen from the patch; meaningless on the background."""
+    """Measure from each patch to its item's edges; meaningless on the background."""
     centers, sizes = boxes[..., :2] * GRID, boxes[..., 2:] * GRID
     edges = torch.cat([centers - sizes / 2, centers + sizes / 2], dim=2)
     mine = edges.gather(1, (order - 1).clamp(min=0)[..., None].expand(-1, -1, 4))
@@ -66,7 +66,7 @@ def _extents(boxes: Tensor, order: Tensor) -> Tensor:
 
 
 def _cell_masks(scene: Scene, style: Style) -> Bytes:
-    """Where the first and the second item are: (2, GRID * CELLS, GRID * CELLS), 255 where covered."""
+    """Masks of the first and the second item: (2, GRID * CELLS, GRID * CELLS) uint8, 255 where covered."""
     masks = np.zeros((2, GRID * CELLS, GRID * CELLS), np.uint8)
     scale = (IMAGE_SIZE / scene.width, IMAGE_SIZE / scene.height)
     for mask, item in zip(masks, scene.items, strict=False):
@@ -77,13 +77,13 @@ def _cell_masks(scene: Scene, style: Style) -> Bytes:
 
 
 def _by_patch(masks: Tensor) -> Tensor:
-    """(n, 2, GRID * CELLS, GRID * CELLS) regrouped to (n, 2, GRID * GRID, CELLS * CELLS)."""
+    """Regroup (n, 2, GRID * CELLS, GRID * CELLS) to (n, 2, GRID * GRID, CELLS * CELLS)."""
     cells = masks.reshape(len(masks), 2, GRID, CELLS, GRID, CELLS)
     return cells.transpose(3, 4).flatten(4).flatten(2, 3)
 
 
 class PatchHeads(nn.Module):
-    """Linear readers of the patches."""
+    """Linear heads on the patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,10 +94,10 @@ class PatchHeads(nn.Module):
         self.extent = nn.Linear(VISION_WIDTH, 4)
 
     def forward(self, patches: Tensor, labels: PatchLabels) -> Tensor:
-        """The loss; patches: (n, 1 + GRID * GRID, VISION_WIDTH), CLS first."""
+        """Return the loss; patches (n, 1 + GRID * GRID, VISION_WIDTH), the class token first."""
         patches = patches[:, 1:]
         covered = labels.order > 0
-        # Nine in ten patches are background: the items' weigh as much as these together.
+        # Nine in ten patches are background: give the items' patches about the same weight in all.
         order = cross_entropy(_logits(self.order, patches), labels.order, torch.tensor([0.2, 1.0, 1.0]))
         shapes = cross_entropy(_logits(self.shape, patches), labels.shapes)
         colors = cross_entropy(_logits(self.color, patches), labels.colors)
@@ -107,6 +107,6 @@ class PatchHeads(nn.Module):
 
 
 def _logits(head: nn.Linear, patches: Tensor) -> Tensor:
-    """(n, classes, patches), as cross_entropy wants them."""
+    """Return logits (n, classes, patches) float32, as cross_entropy wants them."""
     logits: Tensor = head(patches)
     return logits.float().transpose(1, 2)

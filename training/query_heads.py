@@ -1,4 +1,4 @@
-"""One attribute asked of each of the first queries, by a linear head that is thrown away after training.
+"""One attribute for each of the first queries, read by a linear head that is dropped after training.
 
 Through the language model alone the Q-Former learns nothing for a long time.
 """
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from training.model import TEXT_WIDTH
-from training.scenes import ABOVE, COLORS, LEFT_OF, SHAPES, Scene
+from training.pictures.scenes import ABOVE, COLORS, LEFT_OF, SHAPES, Scene
 
 COLOR_NAMES = list(COLORS)
 RELATIONS = (None, LEFT_OF, ABOVE)
-# What query i is asked for, and among how many: the second item's may be "none".
+# The attribute of query i, and its number of classes: the second item's may be "none".
 QUERY_CLASSES = {
     "first shape": len(SHAPES),
     "first color": len(COLORS),
@@ -27,8 +27,8 @@ QUERY_CLASSES = {
     "relation": len(RELATIONS),
 }
 BOX_QUERIES = slice(len(QUERY_CLASSES), len(QUERY_CLASSES) + 2)  # the first and the second item's box
-# The next queries are asked for the colour of the circle, of the square, ...: also "none" or "several". They
-# bind shape and colour, which the words would otherwise have to do in two steps, and learn much later.
+# The next queries tell the colour of the circle, of the square, ..., or "none" or "several". They bind shape and
+# colour, which the language model would otherwise have to do in two steps, and learn much later.
 FIRST_COLOR_OF = BOX_QUERIES.stop
 NO_COLOR, SEVERAL_COLORS = len(COLORS), len(COLORS) + 1
 BOX_WEIGHT = 10.0
@@ -36,7 +36,7 @@ BOX_WEIGHT = 10.0
 
 @dataclass
 class QueryLabels:
-    """What the queries should tell about n pictures."""
+    """Labels of the queries of n pictures."""
 
     classes: Tensor  # (n, len(QUERY_CLASSES))
     colors_of: Tensor  # (n, len(SHAPES)) the colour that each shape has
@@ -44,7 +44,7 @@ class QueryLabels:
 
 
 def query_labels(scenes: Sequence[Scene]) -> QueryLabels:
-    """Labels of scenes."""
+    """Label scenes."""
     boxes = [[_box(scene, index) for index in range(2)] for scene in scenes]
     classes, colors_of = [_classes(scene) for scene in scenes], [_colors_of(scene) for scene in scenes]
     return QueryLabels(torch.tensor(classes), torch.tensor(colors_of), torch.tensor(boxes))
@@ -71,7 +71,7 @@ def _box(scene: Scene, index: int) -> tuple[float, float, float, float]:
 
 
 class QueryHeads(nn.Module):
-    """Linear readers of the queries."""
+    """Linear heads on the queries."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class QueryHeads(nn.Module):
         self.box = nn.Linear(TEXT_WIDTH, 4)
 
     def forward(self, queries: Tensor, labels: QueryLabels) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and each attribute's accuracy; queries: (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
+        """Return the loss, and each attribute's accuracy; queries (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
         loss = self._box_loss(queries[:, BOX_QUERIES], labels.boxes)
         logits = self.color_of(queries[:, FIRST_COLOR_OF : FIRST_COLOR_OF + len(SHAPES)]).float()
         loss = loss + len(SHAPES) * cross_entropy(logits.flatten(0, 1), labels.colors_of.flatten())

@@ -1,4 +1,4 @@
-"""What a finished tower and Q-Former make of pictures, kept, so that a language model learns without looking again."""
+"""Image tokens of a finished tower and Q-Former, kept so that a language model learns without computing them again."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import Blip2ForConditionalGeneration
 
 from training.data import Packer, normalise
-from training.pool import Bytes, training_scene
-from training.scenes import Scene, rng_for
+from training.pictures.pool import Bytes, training_scene
+from training.pictures.scenes import Scene, rng_for
 
 CHUNK = 200
 
 
 @dataclass
 class RowBatch:
-    """The image rows of n pictures and what is learned to say about them."""
+    """Image tokens of n pictures, and the texts to learn about them."""
 
     rows: Tensor  # (n, NUM_QUERY_TOKENS, TEXT_WIDTH), bfloat16, before the projection
-    texts: Any  # the family's
+    texts: Any  # the family's, about all n
 
 
 @torch.no_grad()
 def read(model: Blip2ForConditionalGeneration, images: Bytes) -> Tensor:
-    """Image rows of m pictures, then of these flipped: (2 * m, NUM_QUERY_TOKENS, TEXT_WIDTH), bfloat16."""
+    """Compute image tokens of m pictures, then of these flipped: (2 * m, NUM_QUERY_TOKENS, TEXT_WIDTH) bfloat16."""
     flipped = images[:, :, ::-1]
     chunks = [side[first : first + CHUNK] for side in (images, flipped) for first in range(0, len(images), CHUNK)]
     return torch.cat([_read(model, chunk.copy()) for chunk in tqdm(chunks, "reading")])
@@ -44,7 +44,7 @@ def _read(model: Blip2ForConditionalGeneration, images: Bytes) -> Tensor:
 
 
 def read_scenes(num_pictures: int) -> list[Scene]:
-    """The scenes of the first pool pictures, then of these flipped, in the order of `read`."""
+    """Return the scenes of the first pool pictures, then of these flipped, in the order of `read`."""
     scenes = [training_scene(index)[0] for index in range(num_pictures)]
     return [*scenes, *(scene.mirrored() for scene in scenes)]
 
@@ -52,7 +52,7 @@ def read_scenes(num_pictures: int) -> list[Scene]:
 def row_batches(
     rows: Tensor, scenes: Sequence[Scene], packer: Packer, batch_size: int, start: int = 0
 ) -> Iterator[RowBatch]:
-    """Endless batches; batch `start` is the same whether or not those before it were made."""
+    """Yield endless batches; batch `start` is the same whether or not those before it were made."""
     for step in itertools.count(start):
         rng = rng_for("row batch", step)
         chosen = rng.choices(range(len(rows)), k=batch_size)

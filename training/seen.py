@@ -1,4 +1,4 @@
-"""Pictures as the finished tower sees them, kept, so that words can be learned without looking again."""
+"""Patch states of the finished tower, kept so that words can be learned without computing them again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from training.data import Packer, normalise
-from training.pool import Bytes, training_scene
+from training.pictures.pool import Bytes, training_scene
+from training.pictures.scenes import rng_for
 from training.query_heads import QueryLabels, query_labels
-from training.scenes import rng_for
 
 CHUNK = 200
 
 
 @dataclass
 class SeenBatch:
-    """n pictures that were seen, with what is left to learn from them."""
+    """n pictures after the tower, with what is left to learn from them."""
 
     patches: Tensor  # (n, 1 + GRID * GRID, VISION_WIDTH), bfloat16
     query_labels: QueryLabels
@@ -30,7 +30,7 @@ class SeenBatch:
 
 @torch.no_grad()
 def see(vision: Callable[..., Any], images: Bytes) -> Tensor:
-    """What the tower makes of pool pictures, half of them flipped: (n, 1 + GRID * GRID, VISION_WIDTH)."""
+    """Run the tower on pool pictures, half of them flipped: (n, 1 + GRID * GRID, VISION_WIDTH) bfloat16."""
     flipped = [is_flipped(index) for index in range(len(images))]
     seen = []
     for first in tqdm(range(0, len(images), CHUNK), "seeing"):
@@ -43,12 +43,12 @@ def see(vision: Callable[..., Any], images: Bytes) -> Tensor:
 
 
 def is_flipped(index: int) -> bool:
-    """Whether pool picture `index` is seen flipped left to right: half of them are."""
+    """True if pool picture `index` is seen flipped left to right: half of them are."""
     return rng_for("flip", index).random() < 0.5
 
 
 def seen_batches(patches: Tensor, packer: Packer, batch_size: int, start: int = 0) -> Iterator[SeenBatch]:
-    """Endless batches; batch `start` is the same whether or not those before it were made."""
+    """Yield endless batches; batch `start` is the same whether or not those before it were made."""
     for step in itertools.count(start):
         rng = rng_for("seen batch", step)
         chosen = rng.choices(range(len(patches)), k=batch_size)

@@ -3,7 +3,7 @@
 For `demo` the tower and the Q-Former learn from dense labels first, then OPT joins, and at last the tower is
 frozen, as BLIP-2's is, and words go on alone: they are cheap and need many more examples than seeing does.
 `demo-t5` keeps the tower and the Q-Former of `demo` and learns its words only. The state is saved on the way:
-the same command goes on where it was stopped.
+the same command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerFast
 from training.checkpoint import CHECKPOINTS, save
 from training.data import Packer, batches
 from training.model import blip2_config, new_model, opt_config, t5_config
-from training.opt_texts import OptPacker, opt_loss
-from training.pool import Bytes, build_shard, load_pool
+from training.pictures.pool import Bytes, build_shard, load_pool
 from training.rows import read, read_scenes, row_batches
 from training.seen import see, seen_batches
-from training.t5_texts import T5Loss, T5Packer
-from training.tokenizer import opt_tokenizer, t5_tokenizer
+from training.texts.opt_texts import OptPacker, opt_loss
+from training.texts.t5_texts import T5Loss, T5Packer
+from training.texts.tokenizer import opt_tokenizer, t5_tokenizer
 from training.trainer import Plan, TextLoss, Trainer, run
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a checkpoint is made of."""
+    """The ingredients of a checkpoint."""
 
     tokenizer: PreTrainedTokenizerFast
     text_config: Any
@@ -41,14 +41,14 @@ class Recipe:
 
 
 def opt_recipe() -> Recipe:
-    """`demo`: everything from the beginning."""
+    """`demo`: everything is trained from scratch."""
     tokenizer = opt_tokenizer()
     plan = Plan(steps=8_000, tower_steps=2_400, seeing_steps=4_800)
     return Recipe(tokenizer, opt_config(tokenizer), OptPacker(tokenizer), opt_loss, plan, num_shards=5)
 
 
 def t5_recipe() -> Recipe:
-    """`demo-t5`: what `demo` sees, in a Flan-T5's words."""
+    """`demo-t5`: a Flan-T5 behind the tower and the Q-Former of `demo`."""
     tokenizer = t5_tokenizer()
     plan = Plan(
         steps=4_000,
@@ -75,7 +75,7 @@ def see_as(model: Blip2ForConditionalGeneration, folder: Path) -> None:
 
 
 def start(recipe: Recipe, seed: int, state_file: Path) -> Trainer:
-    """A trainer at its beginning, or where it was stopped."""
+    """Return a trainer at its beginning, or where it was stopped."""
     model = new_model(blip2_config(recipe.text_config, recipe.tokenizer), seed)
     if recipe.plan.frozen_eyes:
         see_as(model, CHECKPOINTS / "demo")
@@ -86,7 +86,7 @@ def start(recipe: Recipe, seed: int, state_file: Path) -> Trainer:
 
 
 def learn(trainer: Trainer, images: Bytes, packer: Packer, state_file: Path) -> None:
-    """All parts of a plan."""
+    """Run all parts of a plan."""
     plan = trainer.plan
     if plan.frozen_eyes:
         rows, scenes = read(trainer.model, images), read_scenes(len(images))

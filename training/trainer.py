@@ -1,4 +1,4 @@
-"""One step after another: what is learned from a batch, how fast, and the state that a run goes on from."""
+"""Training steps: the loss of each kind of batch, the learning rate, and the state from which a run continues."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SAVE_EVERY = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast. The rate rises, stays and falls to zero twice: while seeing, and after."""
+    """Lengths and rates of a run. The rate rises, stays and falls to zero twice: while seeing, and after."""
 
     steps: int
     tower_steps: int  # the first ones, without the language model
     seeing_steps: int  # the first ones, in which the tower learns; then it is frozen and words go on
     frozen_eyes: bool = False  # the tower and the Q-Former are finished: words and the projection learn
     batch_size: int = 64
-    num_texts: int = 32  # of a batch's pictures that are talked about while the tower learns
+    num_texts: int = 32  # pictures of a batch that have texts while the tower learns
     num_seen: int = 30_000  # pictures that words are learned from once the tower is frozen
     learning_rate: float = 1.2e-3
     muon_share: float | None = None  # of the learning rate, for the language model's matrices; None: AdamW for all
@@ -44,7 +44,7 @@ class Plan:
     falling_share: float = 0.5  # of each part's steps, at its end
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step."""
+        """Return the learning rate of a step."""
         first, last = (0, self.seeing_steps) if step < self.seeing_steps else (self.seeing_steps, self.steps)
         rising = (step - first + 1) / self.warm_up_steps
         falling = (last - step) / (self.falling_share * (last - first))
@@ -52,7 +52,7 @@ class Plan:
 
 
 class Trainer:
-    """A model on its way: weights, optimiser, and how many steps were made."""
+    """A model in training: weights, optimisers, and the number of steps made."""
 
     def __init__(self, model: Blip2ForConditionalGeneration, plan: Plan, text_loss: TextLoss) -> None:
         self.model, self.plan, self.text_loss, self.step = model, plan, text_loss, 0
@@ -63,7 +63,7 @@ class Trainer:
         self.optimizers = _optimizers(self.parameters, matrices, plan.muon_share or 1.0)
 
     def learn(self, batch: Batch | SeenBatch | RowBatch) -> Measured:
-        """One step; what it measured, by name."""
+        """Make one step; returns its measurements by name."""
         with torch.autocast("cpu", torch.bfloat16):
             loss, measured = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ class Trainer:
         return measured
 
     def loss(self, batch: Batch | SeenBatch | RowBatch) -> tuple[Tensor, Measured]:
-        """What a kind of batch teaches."""
+        """Return the loss of a batch of any kind, and its measurements by name."""
         match batch:
             case Batch():
                 return self.see_and_say(batch)
@@ -88,7 +88,7 @@ class Trainer:
                 return text_loss, {"text": text_loss.item()}
 
     def see_and_say(self, batch: Batch) -> tuple[Tensor, Measured]:
-        """The loss while the tower learns: dense labels, and words once these have joined."""
+        """Return the loss while the tower learns: dense labels, and texts after `tower_steps`."""
         patches = self.vision(pixel_values=batch.pixels).last_hidden_state
         queries = self.ask(patches)
         loss, measured = self.heads["queries"](queries, batch.query_labels)
@@ -100,26 +100,26 @@ class Trainer:
         return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
 
     def ask_and_say(self, batch: SeenBatch) -> tuple[Tensor, Measured]:
-        """The loss once the tower is frozen: words and the queries."""
+        """Return the loss once the tower is frozen: texts, and labels of the queries."""
         queries = self.ask(batch.patches.float())
         text_loss = self.text_loss(self.model, queries, batch.texts)
         loss, measured = self.heads["queries"](queries, batch.query_labels)
         return text_loss + AUXILIARY_WEIGHT * loss, measured | {"text": text_loss.item()}
 
     def ask(self, patches: Tensor) -> Tensor:
-        """What the Q-Former reads off patches: (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
+        """Run the Q-Former on patches (n, 1 + GRID * GRID, VISION_WIDTH): (n, NUM_QUERY_TOKENS, TEXT_WIDTH)."""
         start = self.model.query_tokens.expand(len(patches), -1, -1)
         queries: Tensor = self.model.qformer(query_embeds=start, encoder_hidden_states=patches).last_hidden_state
         return queries
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on."""
+        """Return everything needed to continue."""
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
         model, heads = self.model.state_dict(), self.heads.state_dict()
         return {"step": self.step, "model": model, "heads": heads, "optimizers": optimizers}
 
     def go_on_from(self, state: dict[str, Any]) -> None:
-        """Take up a state where it was left."""
+        """Continue from a state."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
@@ -128,7 +128,7 @@ class Trainer:
 
 
 def run(trainer: Trainer, data: Iterator[Batch | SeenBatch | RowBatch], last_step: int, file: Path) -> None:
-    """Train up to a step, saving the state in `file` on the way."""
+    """Train up to `last_step`, saving the state in `file` on the way."""
     sums: Measured = {}
     with tqdm(total=last_step, initial=trainer.step, mininterval=5) as bar:
         while trainer.step < last_step:
@@ -144,14 +144,14 @@ def run(trainer: Trainer, data: Iterator[Batch | SeenBatch | RowBatch], last_ste
 
 
 def _write(state: dict[str, Any], file: Path) -> None:
-    """Replace the state file in one go, so that a stopped run never leaves half of one."""
+    """Replace the state file atomically, so that a stopped run never leaves half of one."""
     partial = file.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(file)
 
 
 def _optimizers(parameters: list[nn.Parameter], inner: list[nn.Parameter], share: float) -> list[torch.optim.Optimizer]:
-    """Muon for `inner`, at a share of the rate, AdamW for all others: matrices decay, biases and norms do not."""
+    """Use Muon for `inner`, at a share of the rate, AdamW for the others: matrices decay, biases and norms do not."""
     others = [parameter for parameter in parameters if not any(parameter is matrix for matrix in inner)]
     matrices = [parameter for parameter in others if parameter.ndim > 1]
     vectors = [parameter for parameter in others if parameter.ndim <= 1]
@@ -164,6 +164,6 @@ def _optimizers(parameters: list[nn.Parameter], inner: list[nn.Parameter], share
 
 
 def _inner_matrices(language_model: nn.Module) -> list[nn.Parameter]:
-    """The matrices between the tokens and the head, for which Muon is meant."""
+    """Return the matrices between embeddings and head, for which Muon is meant."""
     layers = {name: module for name, module in language_model.named_modules() if isinstance(module, nn.Linear)}
     return [parameter for name, layer in layers.items() if name != "lm_head" for parameter in layer.parameters()]

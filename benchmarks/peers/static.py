@@ -14,8 +14,8 @@ from itertools import islice
 
 from PIL import Image
 
+from benchmarks.measure.workloads import Call, captions
 from benchmarks.peers.padded import Job, PaddedGenerate
-from benchmarks.workloads import Call, captions
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: bodies, fields, limits, errors and the OpenAPI page."""
+"""The HTTP layer: request bodies, fields, limits, error answers and the OpenAPI page."""

@@ -1,6 +1,7 @@
-"""Parses a request's body into plain values: multipart, urlencoded or JSON. A URL stays an `ImageUrl`, unfetched.
+"""Parse a request body (multipart, urlencoded or JSON) into plain values. A URL stays an `ImageUrl`, unfetched.
 
-BentoML's own parser fetches strings in image fields, trusts the Content-Type of a part and ignores unknown fields.
+BentoML's parser fetches strings in image fields, trusts the Content-Type of a part and ignores unknown fields, so this
+module reads the bytes itself.
 """
 
 import asyncio
@@ -22,28 +23,29 @@ from blip2_serve.errors import DeadlineExceeded, InvalidField, InvalidImage, Uns
 from blip2_serve.images import ImageSource, Upload
 
 _PICTURES = ("img", "imgs")
-# More than any endpoint has, so that the refusal of a repeated or unknown field names it.
+# Above the field count of every endpoint, so that the error names a repeated or unknown field.
 _MAX_FIELDS = 32
-# More than any list may hold that comes as a repeated field.
+# Above the longest list that an endpoint takes as a repeated field.
 _MAX_REPEATED_FIELDS = 128
-# Longer than any text; parsing more would block the event loop.
+# Above any valid text; parsing a longer one would block the event loop for every request.
 _MAX_TEXT_CHARACTERS = 2**20
-# A base64 picture needs few escapes in a form and one comma in JSON; parsing costs time for each of them.
+# A base64 picture has a few per cent of escapes in a form, and one comma in JSON; parsing time grows with both.
 _MAX_ESCAPES = 1_000_000
 _MAX_JSON_VALUES = 100_000
-_SMALL_BODY = 65_536  # bytes; parsing fewer takes less time than waking a thread
+_SMALL_BODY = 65_536  # in bytes; below this, parsing is faster than waking a thread
 UPLOAD_TIMEOUT_S = 300.0
 
 
 async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) -> dict[str, object]:
-    """Read the fields of a request by name: `img` as an `ImageSource`, others as they came (text, or JSON values).
+    """Read the fields by name: `img` as an `ImageSource`, the others as sent (text or JSON values).
 
-    Fields in `repeatable` may come several times in a form and are then lists. `imgs` is a list of `ImageSource`s,
-    with an error in place of each value that is none. `middleware.body_limit` bounds the bytes; `request` keeps none.
+    A form may repeat the fields in `repeatable`; a repeated field becomes a list. `imgs` becomes a list of
+    `ImageSource`s, with an `InvalidImage` in place of each entry that is no picture. `BodyLimit` bounds the size, and
+    its errors pass through. `request` does not keep the body.
 
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
-        InvalidImage: `img` is text that holds no picture.
+        InvalidImage: `img` is neither a file, a URL nor base64.
         UnsupportedBody: the Content-Type is not one of the three.
         DeadlineExceeded: the upload took longer than `UPLOAD_TIMEOUT_S`.
     """
@@ -58,7 +60,7 @@ async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) 
 
 
 async def read_json_body(request: Request, example: str) -> dict[str, object]:
-    """Read the values of a JSON object by name, nulls left out; refusals show `example`.
+    """Read a JSON object without its null values; error messages show `example`.
 
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
@@ -101,7 +103,7 @@ def _max_fields(repeatable: frozenset[str]) -> int:
 
 
 def _multipart_parser(request: Request, options: dict[bytes, bytes], max_fields: int) -> MultiPartParser:
-    """Make a parser that decodes names and text as UTF-8 only: a sender's charset could take hours to decode."""
+    """Build a parser that decodes as UTF-8 only: a charset chosen by the sender could take hours."""
     boundary = options.get(b"boundary", b"").decode("latin-1")
     parser = MultiPartParser(
         Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'} if boundary else {"content-type": ""}),
@@ -110,7 +112,7 @@ def _multipart_parser(request: Request, options: dict[bytes, bytes], max_fields:
         max_fields=max_fields,
         max_part_size=sys.maxsize,
     )
-    parser.spool_max_size = sys.maxsize  # bodies fit in memory; a disk to spill to may be read-only
+    parser.spool_max_size = sys.maxsize  # bodies fit in memory; the disk may be read-only
     return parser
 
 
@@ -121,12 +123,12 @@ async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:
 
 
 def _empty_file(part: UploadFile) -> bytes | None:
-    """A browser sends a file field without a choice as a file without a name."""
+    """Read a nameless file as not given: browsers send one for a file field left empty."""
     return b"" if part.filename else None
 
 
 async def _text_of_file(name: str, part: UploadFile) -> str:
-    """Read a text that came as a file: the Swagger page sends a JSON value as a nameless one (a Blob)."""
+    """Accept a JSON file part: browser code, the Swagger page included, sends a JSON value as a nameless Blob."""
     if part.content_type != "application/json":
         raise InvalidField(f"{name[:64]} came as a file: send it as a text field.", about=name[:64])
     try:
@@ -169,13 +171,13 @@ def _urlencoded_values(body: bytes, repeatable: frozenset[str]) -> dict[str, obj
         )
     except ValueError:
         raise InvalidField("The form cannot be read: send name=value pairs in UTF-8, joined by &.") from None
-    # BentoML's client sends a call without files like this, with JSON as its values.
+    # BentoML's client sends an urlencoded form of JSON values when it has no file.
     texts = [(name, value if name in _PICTURES else _unquoted(value)) for name, value in pairs]
     return _form_values(texts, repeatable)
 
 
 def _form_values(pairs: Sequence[tuple[str, bytes | str | None]], repeatable: frozenset[str]) -> dict[str, object]:
-    """An empty text means "not given", as a browser sends an empty field; in a repeated field it is a value."""
+    """Drop empty texts, which browsers send for untouched fields; keep them among the values of a repeated field."""
     _check_names([pair for pair in pairs if pair[0] not in repeatable])
     given: dict[str, object] = {name: value for name, value in pairs if value is not None and value != ""}
     for name in repeatable:
@@ -186,7 +188,7 @@ def _form_values(pairs: Sequence[tuple[str, bytes | str | None]], repeatable: fr
 
 
 def _unquoted(text: str) -> str | None:
-    """Accept text as JSON (`"hi"`), as BentoML's client and the Swagger page send it, and raw (`hi`), as curl does."""
+    """Accept JSON text (`"hi"`, from BentoML's client and the Swagger page) and raw text (`hi`, from curl)."""
     if len(text) > _MAX_TEXT_CHARACTERS:
         raise InvalidField(f"A text field has more than {_MAX_TEXT_CHARACTERS} characters: shorten it.")
     if text == "null":

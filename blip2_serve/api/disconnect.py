@@ -1,4 +1,4 @@
-"""Cancels the work for a caller that disconnects; BentoML lets it run to the end."""
+"""Cancel the work for a caller that disconnects; BentoML lets it run to the end."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,10 +12,10 @@ ResultT = TypeVar("ResultT")
 
 
 async def while_connected(request: Request, work: Coroutine[object, object, ResultT]) -> ResultT:
-    """Await `work`, and cancel it when the caller of `request`, whose body is read, disconnects.
+    """Await `work`; cancel it when the caller of `request` disconnects. The request body must have been read.
 
     Raises:
-        ClientGone: the caller left; nobody will read an answer.
+        ClientGone: the caller left; nobody will read the answer.
     """
     working = asyncio.create_task(work)
     watching = asyncio.create_task(_disconnected(request))

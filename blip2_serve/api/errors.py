@@ -1,4 +1,4 @@
-"""The one JSON shape of all errors, whether they come from our tree, BentoML, Starlette's 404 and 405, or a bug."""
+"""Answer every error in one JSON shape: our tree, BentoML's errors, Starlette's 404 and 405, and plain bugs."""
 
 import functools
 import json
@@ -34,19 +34,19 @@ BATCH_FIELDS: FieldNames = {**NATIVE_FIELDS, Part.IMAGE: "imgs"}
 
 
 def error_response(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> JSONResponse:
-    """Answer `error` in a protocol whose names of a request's parts are `fields`."""
+    """Build the HTTP answer to `error`; `fields` gives the protocol's field name for each part of a request."""
     headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, Busy) else None
     return JSONResponse(error_body(error, fields), error.status, headers)
 
 
 def error_body(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> ErrorBody:
-    """Write `error` as the JSON that every protocol answers: `{"error": {"message", "type", "param", "code"}}`."""
+    """Build the JSON body in which every error is answered."""
     param = fields[error.about] if isinstance(error.about, Part) else error.about
     return _body(error.message, error.status, param, error.code)
 
 
 def _body(message: str, status: int, param: str | None, code: str) -> ErrorBody:
-    """Lone surrogates, which JSON cannot carry, become "?"; the types are those that OpenAI's clients expect."""
+    """Use the types that OpenAI's clients expect; lone surrogates, which JSON cannot carry, become "?"."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     said = {"message": message, "type": kind, "param": param, "code": code}
     return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in said.items()}}
@@ -55,9 +55,9 @@ def _body(message: str, status: int, param: str | None, code: str) -> ErrorBody:
 def answer_errors(
     endpoint: Callable[[ServiceT, FieldsT, Request], Awaitable[ReplyT]],
 ) -> Callable[[ServiceT, FieldsT | Blip2Error, Request], Awaitable[ReplyT | JSONResponse]]:
-    """Answer the errors of an endpoint, and the refusal that comes in place of its fields.
+    """Answer the exception that an endpoint raises, or the error passed in place of its fields.
 
-    BentoML would replace the message of every status from 500 on and send no Retry-After.
+    BentoML would replace the messages of 5xx errors and could not send Retry-After.
     """
 
     @functools.wraps(endpoint)
@@ -73,7 +73,7 @@ def answer_errors(
 
 
 def public_error(error: Exception) -> Blip2Error:
-    """Return the error that a caller may see for `error`, and log the server's faults."""
+    """Convert `error` to one that is safe to show; log it when the server is at fault."""
     if not isinstance(error, Blip2Error):
         logger.error("a request failed", exc_info=error)
         return unexpected_error()
@@ -83,18 +83,18 @@ def public_error(error: Exception) -> Blip2Error:
 
 
 def unexpected_error() -> Blip2Error:
-    """Return the error that a caller sees for a bug."""
+    """Build the error that a caller sees for a plain bug."""
     return Blip2Error("The server failed on this request; its log says why.")
 
 
 class ErrorShape:
-    """ASGI middleware: rewrites errors in foreign shapes to ours, and keeps their status and headers."""
+    """ASGI middleware: rewrite the errors of other layers into our shape; keep their status and headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything but foreign errors through untouched."""
+        """Pass everything else through untouched."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -106,13 +106,13 @@ class ErrorShape:
         except Exception:
             logger.exception("%s %r failed", scope["method"], scope["path"][:256])
             if reply.passing:
-                raise  # half an answer is out: only a broken connection tells that the rest is missing
+                raise  # part of the answer is out: only a broken connection tells the client that the rest is missing
             if not reply.released:
                 await error_response(unexpected_error())(scope, receive, send)
 
 
 class _HeldErrors:
-    """Holds back an error answer until it is whole, then sends it in our shape."""
+    """Hold back an error answer until its body is complete, then send it in our shape."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -149,7 +149,7 @@ def _in_our_shape(body: bytes) -> bool:
 
 
 def _rewritten(scope: Scope, status: int, body: bytes) -> bytes:
-    """Put another layer's answer in our shape; its text stays if it was meant for the caller."""
+    """Rewrite the error `body` of another layer; keep its text except for 404 and 405."""
     path, method = scope["path"][:128], scope["method"]
     phrase = responses.get(status, "Error")
     if status == HTTPStatus.NOT_FOUND:

@@ -1,4 +1,4 @@
-"""Reads a picture that came as text: base64, a data: URI, a URL, or the id of a picture sent before."""
+"""Parse a picture sent as text: base64, a data: URI, a URL, or the id of an earlier picture."""
 
 import base64
 import re
@@ -9,15 +9,15 @@ from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 ID_PATTERN = "^[0-9a-fA-F]{64}$"
 
 _DATA_URI = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
-# Bounded: megabytes of base64 could look like a scheme, and a search holds the GIL.
+# Bounded: megabytes of base64 could match as a scheme, and a regex search blocks every thread.
 _URL = re.compile(r"\s{0,64}[a-z][a-z0-9+.-]{0,31}://", re.IGNORECASE)
 
 
 def image_source(value: object) -> ImageSource:
-    """Read the text in place of a picture; a URL is neither judged nor fetched here.
+    """Parse the text that stands for a picture; a URL is neither checked nor fetched here.
 
     Raises:
-        InvalidImage: neither a URL nor a picture in base64.
+        InvalidImage: `value` is neither a URL nor base64.
     """
     if isinstance(value, str) and _URL.match(value):
         return ImageUrl(value)
@@ -25,15 +25,15 @@ def image_source(value: object) -> ImageSource:
 
 
 def image_of_id(digits: str) -> ImageId:
-    """Name the picture with an id that matches ID_PATTERN."""
+    """Parse an image id of 64 hex digits, which must match ID_PATTERN."""
     return ImageId(bytes.fromhex(digits))
 
 
 def decode_inline_image(value: object) -> bytes:
-    """Decode a picture that came as base64 or as a data: URI.
+    """Decode a picture sent as base64 or as a data: URI.
 
     Raises:
-        InvalidImage: `value` is no base64 text.
+        InvalidImage: `value` is no string or no base64.
     """
     if not isinstance(value, str):
         raise _not_inline("is no string")

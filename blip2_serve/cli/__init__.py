@@ -1,1 +1,1 @@
-"""The command `blip2-serve`: one file per subcommand. Only the commands that need torch import it."""
+"""The command `blip2-serve`, one file per subcommand. Subcommands import torch only when they need it."""

@@ -1,4 +1,4 @@
-"""`blip2-serve caption`: a few pictures, captioned in this process."""
+"""`blip2-serve caption`: caption a few pictures in this process."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ import click
 
 from blip2_serve.cli.settings import placement_options
 from blip2_serve.config import Settings, variables_with
-from blip2_serve.errors import Blip2Error, EngineDead, InvalidImage
+from blip2_serve.errors import Blip2Error, InvalidImage
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def caption(
 async def _caption_all(
     pictures: Sequence[Path], prefix: str | None, chosen: Mapping[str, int], settings: Settings
 ) -> list[str | Blip2Error]:
-    """The caption of each picture in order, or its error, with a progress bar where stderr is a terminal."""
+    """Return each picture's caption or error, in order; show a progress bar if stderr is a terminal."""
     from blip2_serve.tasks.batch import places
 
     tasks, gate = _load(settings), places(settings.max_queue)
@@ -87,8 +87,6 @@ async def _caption_one(tasks: "Tasks", path: Path, prefix: str | None, options: 
         return (await tasks.caption(image, prefix, options)).text
     except OSError as error:
         return InvalidImage(f"cannot be read ({error.strerror}).")
-    except EngineDead:
-        raise
     except Blip2Error as error:
         return error
 
@@ -96,9 +94,10 @@ async def _caption_one(tasks: "Tasks", path: Path, prefix: str | None, options: 
 def _load(settings: Settings) -> "Tasks":
     from blip2_serve.model.device import use_available_threads
     from blip2_serve.model.load import load_model
-    from blip2_serve.model.locate import locate_checkpoint
+    from blip2_serve.model.locate import check_cache_folder, locate_checkpoint
     from blip2_serve.tasks.verbs import Tasks
 
+    check_cache_folder(settings.image_cache_dir)
     loaded = load_model(settings, locate_checkpoint(settings))
     use_available_threads(settings, loaded.model.num_parameters())
     return Tasks(loaded, settings)

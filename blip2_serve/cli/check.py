@@ -1,4 +1,4 @@
-"""`blip2-serve check`: would the server start here, and what would it take? Reads no weights."""
+"""`blip2-serve check`: tell if the server would start here, and the memory it needs. Reads no weights."""
 
 import math
 

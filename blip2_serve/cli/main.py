@@ -1,4 +1,4 @@
-"""The group of all subcommands; an error that this package raises on purpose is one line and exit code 1."""
+"""The group of all subcommands; it shows a `Blip2Error` as one line and exits with code 1."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from blip2_serve.errors import Blip2Error
 
 
 class OneLineErrors(click.Group):
-    """A group that shows the message of a `Blip2Error` in place of a traceback."""
+    """A group that shows a `Blip2Error`'s message in place of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand.

@@ -1,4 +1,4 @@
-"""`blip2-serve serve`: BentoML's server as a child process, with the options as its settings."""
+"""`blip2-serve serve`: run BentoML's server as a child process, with the options as its settings."""
 
 import signal
 import subprocess
@@ -33,13 +33,20 @@ def serve(ctx: click.Context, /, model: str | None, port: int, host: str | None,
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run `command`, pass it the signals that end us, and return its exit code as a shell would."""
-    with subprocess.Popen(command, env=variables) as child:
+    """Run `command`, forward SIGINT and SIGTERM to it, and return its exit code as a shell would."""
+    # Blocked until the child can be told: a signal in between would end this process alone, and leave the child behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    with subprocess.Popen(command, env=variables, preexec_fn=_unblock) as child:
 
         def forward(number: int, _frame: FrameType | None) -> None:
             child.send_signal(number)
 
         for number in _FORWARDED:
             signal.signal(number, forward)
+        _unblock()
         code = child.wait()
     return code if code >= 0 else 128 - code
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)

@@ -1,4 +1,4 @@
-"""The settings that several subcommands take as options, each the `BLIP2_*` variable of the same name."""
+"""Settings that several subcommands take as options, each named like its `BLIP2_*` variable."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ _OPTIONS = ("device", "dtype", "quantize")
 
 
 def placement_options(command: CommandT) -> CommandT:
-    """Add --device, --dtype and --quantize; `Settings` checks what they are given."""
+    """Add --device, --dtype and --quantize; `Settings` checks their values."""
     for name in reversed(_OPTIONS):
         command = click.option(f"--{name}", help=_help(name))(command)
     return command

@@ -160,7 +160,7 @@ class Engine:
             self._die("the engine's loop has failed")
 
     def _end_encoding(self) -> None:
-        """Called in an encoder's thread, which has nothing to do now, while the loop has."""
+        """Rest the encoder's thread, on which this runs, and wake the loop."""
         self._watchdog.rest()
         self._wake.set()
 
@@ -189,7 +189,8 @@ class Engine:
 def make_sequence(request: Request, backend: Backend, books: RowBooks) -> SequenceState:
     """The sequence of a request that arrives now.
 
-    Raises PromptTooLong or InvalidField for a request that could not run even alone.
+    Raises:
+        PromptTooLong, InvalidField: the request could not run even alone.
     """
     if request.num_rows > books.max_rows:
         samples = "continuations" if request.continuations else "num_return_sequences"

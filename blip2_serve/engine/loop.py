@@ -57,7 +57,10 @@ class Loop:
     def step(self) -> bool:
         """Read the inbox, drop what is overdue, encode a few images, start what fits, decode a token for every row.
 
-        Returns True while anything is left to do. Raises DeviceLost when nothing works on the device any more.
+        Returns True while anything is left to do.
+
+        Raises:
+            DeviceLost: nothing works on the device any more.
         """
         self._read_inbox()
         self._drop_overdue()

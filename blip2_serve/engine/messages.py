@@ -14,8 +14,8 @@ from blip2_serve.options import DecodingOptions, FinishReason, draws_beams
 class ImageInput:
     """A picture at the model's own size.
 
-    `pixels` are S * S * 3 bytes, RGB, line by line, already resized to the model's square. `instruction_ids` are what
-    a Q-Former that reads the prompt is given with it. `key` is a SHA-256 of all that the image tokens depend on: the
+    `pixels` are S * S * 3 bytes, RGB, line by line, already resized to the model's square. `instruction_ids` are the
+    prompt in the tokens of a Q-Former that reads it. `key` is a SHA-256 of everything the image tokens depend on: the
     uploaded bytes, the instruction and the checkpoint.
     """
 
@@ -33,14 +33,16 @@ class KnownImage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing to generate, or `continuations` of the prompt to score, each in a row of its own.
+    """A text to generate, or `continuations` of the prompt to score, each in its own row.
 
     `prompt_ids` are the text ids after the image tokens: with BOS for OPT, with `</s>` for T5, never empty.
     `continuations` are ids of texts, end token included where it is to count, none longer than max_new_tokens.
-    `stop` are strings that end the text, `top_logprobs` is how many of the likeliest tokens are told beside each that
-    is chosen (neither is offered with beams or continuations), `deadline` is a `time.monotonic()` instant. The text of
-    an answer begins with `answer_begins`, which is not generated: an OPT caption's prefix.
-    Raises InvalidField for combinations that no backend decodes.
+    `stop` are strings that end the text; `top_logprobs` is the number of likeliest tokens to report beside each chosen
+    one (neither is offered with beams or continuations); `deadline` is a `time.monotonic()` instant. The text of an
+    answer begins with `answer_begins`, which is not generated: an OPT caption's prefix.
+
+    Raises:
+        InvalidField: no backend decodes this combination.
     """
 
     request_id: int
@@ -153,7 +155,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The other way to end; `error` says whose fault it is."""
+    """The request has failed; `error` says whose fault it is."""
 
     request_id: int
     error: Blip2Error

@@ -52,7 +52,7 @@ class _Batch:
 
 @dataclass
 class Runner:
-    """Owns all that is on the device, and is the only code that calls the model; `on_call` is told before each call."""
+    """Owns all that is on the device, and is the only code that calls the model; `on_call` runs before each call."""
 
     backend: Backend
     encode_images: EncodeImages
@@ -69,7 +69,8 @@ class Runner:
     def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
         """Image tokens (query tokens, width) of each image in the compute dtype, or the error that it causes.
 
-        Raises DeviceLost.
+        Raises:
+            DeviceLost: many requests in a row have failed.
         """
         encoded: list[torch.Tensor] = []
 
@@ -92,7 +93,10 @@ class Runner:
     def start(self, sequences: Iterable[SequenceState]) -> tuple[Failures, list[SequenceState]]:
         """Prefill sequences that have their image tokens and a booked slot.
 
-        Returns also those that are not started, because there is no memory for their slots now. Raises DeviceLost.
+        Returns the failures, and the sequences held back for want of memory for their slots.
+
+        Raises:
+            DeviceLost: many requests in a row have failed.
         """
         error = self._fit_groups()
         by_shape, held_back = self._share_slots(sequences)
@@ -109,7 +113,11 @@ class Runner:
         return failures | self._in_halves(spans, prefill), held_back
 
     def step(self) -> tuple[list[tuple[SequenceState, list[float]]], Failures]:
-        """Decode one token for every row; returns each sequence with its row of `Picked.packed`. Raises DeviceLost."""
+        """Decode one token for every row; returns each sequence with its row of `Picked.packed`, and the failures.
+
+        Raises:
+            DeviceLost: many requests in a row have failed.
+        """
         spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
         batches: list[_Batch] = []
 

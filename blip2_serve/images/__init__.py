@@ -1,4 +1,4 @@
-"""Pictures from strangers: `load_image` is the one door through which bytes become a picture."""
+"""Untrusted pictures: `load_image` is the only way from bytes to a picture."""
 
 from blip2_serve.images.budget import PixelBudget
 from blip2_serve.images.decode import Picture, load_image, squash

@@ -1,7 +1,7 @@
-"""Which IP addresses are the public internet's: an allow-list for IPv6, a deny-list for IPv4, and Python's own on top.
+"""Public IP addresses: an allow-list for IPv6, a deny-list for IPv4, and Python's own check on top.
 
 Python's `is_global` alone is true for 224.0.0.1, 64:ff9b::/96, 2002::/16 and ::127.0.0.1, through which a packet can
-reach inside. Source: IANA's IPv4 and IPv6 special-purpose address registries (RFC 6890 and its updates).
+reach the network inside. Source: IANA's IPv4 and IPv6 special-purpose address registries (RFC 6890 and its updates).
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -13,9 +13,9 @@ _NOT_PUBLIC_V4 = tuple(
     for network in (
         "0.0.0.0/8",  # "this network"; Linux connects 0.0.0.0 to itself
         "10.0.0.0/8",
-        "100.64.0.0/10",  # shared by the customers of a provider (CGNAT); 100.100.100.200 is a cloud's metadata
+        "100.64.0.0/10",  # carrier-grade NAT; 100.100.100.200 is a cloud's metadata
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's host, seen from each of its machines
+        "168.63.129.16/32",  # Azure's host, as its machines see it
         "169.254.0.0/16",  # link-local; 169.254.169.254 is most clouds' metadata
         "172.16.0.0/12",
         "192.0.0.0/24",  # protocol assignments; 192.0.0.192 is a cloud's metadata
@@ -29,7 +29,7 @@ _NOT_PUBLIC_V4 = tuple(
         "240.0.0.0/4",  # reserved, and broadcast
     )
 )
-# What is handed out to networks. Everything else is special: IPv4 in disguise (::, ::ffff:0:0/96, 64:ff9b::/96),
+# The range assigned to networks. Everything else is special: IPv4 in disguise (::, ::ffff:0:0/96, 64:ff9b::/96),
 # loopback, ULA (fc00::/7), link-local (fe80::/10), site-local (fec0::/10), multicast (ff00::/8).
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = tuple(
@@ -44,7 +44,7 @@ _NOT_PUBLIC_V6 = tuple(
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody on the internet could mean the same machine by `address`, and no machine inside."""
+    """True if `address` means the same machine everywhere on the internet, and never one inside a network."""
     if isinstance(address, IPv4Address):
         return address.is_global and not any(address in network for network in _NOT_PUBLIC_V4)
     if address.scope_id is not None or address not in _PUBLIC_V6:
@@ -53,7 +53,7 @@ def is_public(address: Address) -> bool:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address that `text` is, in the usual notation only: no octal, no hexadecimal, no scope; None for a name."""
+    """Parse an address in the usual notation only (no octal, no hexadecimal, no scope); None for a name."""
     try:
         address = ip_address(text)
     except ValueError:

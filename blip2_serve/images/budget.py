@@ -1,4 +1,4 @@
-"""How many pixels may be decoded at once: threads alone do not bound memory, as pictures differ a thousandfold."""
+"""A limit on pixels decoded at once: threads alone do not bound memory, as pictures differ a thousandfold in size."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ MAX_PIXELS_AT_ONCE = 100_000_000
 
 
 class PixelBudget:
-    """Claims wait in the order in which they come; a picture larger than the whole budget waits until it is alone."""
+    """Grants claims in order of arrival; a picture larger than the whole budget waits until it is alone."""
 
     def __init__(self, pixels: int = MAX_PIXELS_AT_ONCE) -> None:
         self._pixels = pixels
@@ -18,8 +18,8 @@ class PixelBudget:
 
     @contextmanager
     def claim(self, pixels: int) -> Iterator[None]:
-        """Blocks until there is room for `pixels`, and gives them back at the end."""
-        # Only the first in the queue waits for room, so that small ones do not starve a large one.
+        """Block until there is room for `pixels`, and release them on exit."""
+        # Only the first in line waits for room, so that small pictures do not starve a large one.
         with self._turn, self._freed:
             self._freed.wait_for(lambda: not self._claimed or self._claimed + pixels <= self._pixels)
             self._claimed += pixels

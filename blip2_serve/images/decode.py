@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB picture, within limits, judged by content and never by the sender's Content-Type."""
+"""Decode bytes to an upright RGB picture, within limits, by content and never by the sender's Content-Type."""
 
 import hashlib
 import io
@@ -14,19 +14,19 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from blip2_serve.errors import ImageTooLarge, InvalidImage, Part, UnsupportedImage
 from blip2_serve.images.budget import PixelBudget
 
-# MPO, a JPEG with a second picture in it, which many phones write, is opened by Pillow's JPEG reader.
+# Pillow's JPEG reader also opens MPO, the JPEG with a second picture in it that many phones write.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-# Real files have a few hundred; so many of a GIF's blocks are 0.5 MB.
+# Real files have a few hundred; this many of a GIF's blocks are 0.5 MB.
 MAX_HEADER_PIECES = 4096
-# That of a JPEG. Resizing takes memory by the side, too: 2 GB for one of 50 million pixels.
+# JPEG's own limit. Resizing takes memory in proportion to the side, too: 2 GB for 50 million pixels.
 MAX_SIDE = 65_535
 _BAND_PIXELS = 1_000_000
 
 Image.init()  # registers every reader; without it `formats` may name one that is not loaded yet
-# Our own limit is judged from the header; Pillow's warns in the middle of it.
+# Our own limit is checked once the header is read; Pillow's would warn in the middle of it.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow warns of odd but harmless metadata. Once and here: the list of filters is the whole process's.
+# Pillow warns about odd but harmless metadata. Set once, here, because warning filters belong to the whole process.
 warnings.filterwarnings("ignore", module="PIL")
 
 
@@ -45,9 +45,9 @@ class Picture:
 
 @contextmanager
 def load_image(data: bytes, max_pixels: int, budget: PixelBudget | None = None) -> Iterator[Picture]:
-    """Decode `data`; takes as long as decoding takes, so keep it off the event loop.
+    """Decode `data` on the calling thread, so keep it off the event loop.
 
-    As long as the picture is in use its pixels are claimed from `budget`, for which the caller may have to wait.
+    Claim the picture's pixels from `budget` until the context exits; blocks until they are granted.
 
     Raises:
         InvalidImage: empty, cut short or damaged.
@@ -63,18 +63,18 @@ def load_image(data: bytes, max_pixels: int, budget: PixelBudget | None = None) 
 
 
 def squash(image: Image.Image, side: int, resample: int) -> bytes:
-    """RGB bytes of a `side` x `side` picture, row by row, bit-equal to what BLIP's image processor resizes to.
+    """Resize to `side` x `side`, bit-equal to BLIP's image processor; returns side * side * 3 RGB bytes, line by line.
 
-    `resample` is Pillow's number of a filter; BLIP-2's checkpoints say 3, bicubic.
+    `resample` is Pillow's number for a filter; BLIP-2's checkpoints say 3, bicubic.
     """
     return image.resize((side, side), Image.Resampling(resample)).tobytes()
 
 
 class _Header(io.BytesIO):
-    """A file of which a limited number of pieces may be read while the header is.
+    """A file that allows a limited number of reads while the header is parsed.
 
-    Pillow reads metadata piece by piece in Python and joins some of it (comments of a GIF, Exif of a JPEG) in
-    quadratic time: 18 MB of it took 90 seconds.
+    Pillow reads metadata piece by piece in Python and joins some of it (GIF comments, JPEG Exif) in quadratic time:
+    18 MB took 90 seconds.
     """
 
     pieces_left: float = MAX_HEADER_PIECES
@@ -120,7 +120,7 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _decode(image: Image.Image) -> Image.Image:
-    """Pillow's readers raise whatever comes to hand on damaged files, RuntimeError and TypeError among it."""
+    """Pillow's readers raise anything on damaged files, RuntimeError and TypeError included."""
     try:
         image.load()
         return _to_rgb(_upright(image))
@@ -129,7 +129,7 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says; metadata that cannot be read turns nothing."""
+    """Rotate as the EXIF orientation says; unreadable metadata rotates nothing."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
@@ -148,14 +148,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The picture in bands of rows, each with its top: what is done to one takes little memory."""
+    """Yield (top, band) pairs: work on one band at a time takes little memory."""
     rows = max(1, _BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits scaled to 8; Pillow's own conversion would cut everything above 255 to white."""
+    """Scale 16- or 32-bit grey to 8 bits; Pillow's own conversion would clip everything above 255 to white."""
     white = _white_level(image)
     grey = Image.new("L", image.size)
     for top, band in _bands(image):
@@ -165,7 +165,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _white_level(image: Image.Image) -> float:
-    """16-bit modes say what white is; 32-bit integers and floats do not: the smallest usual range that holds."""
+    """The value of white: fixed in 16-bit modes, else the smallest usual range that holds all values."""
     if image.mode.startswith("I;16"):
         return 65535.0
     brightest = max(float(np.asarray(band).max()) for _, band in _bands(image))

@@ -1,7 +1,8 @@
-"""A picture from a URL that a stranger chose, without becoming the stranger's arm inside the network.
+"""Fetch a picture from a URL that a stranger chose, without giving the stranger a way into the network.
 
-The text of every URL, redirects included, passes `UrlPolicy`; every address that its name resolves to has to be public;
-and the connection goes to an address that was checked, not to the name again, which could resolve differently by then.
+The text of every URL, redirects included, passes `UrlPolicy`; every address that its name resolves to must be public,
+unless its host is listed; and the connection goes to a checked address, not to the name again, which could resolve
+differently by then.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ CONNECT_TIMEOUT_S = 5.0
 TOTAL_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 3
 MAX_FETCHES = 16
-# Packets of 1,400 bytes make 14,000 of 20 MB. Chunks of one byte would keep the event loop busy for minutes.
+# 20 MB arrive in 14,000 packets of 1,400 bytes. One-byte chunks would keep the event loop busy for minutes.
 MAX_PIECES = 32_768
 _MAX_ADDRESSES_TRIED = 4
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -36,29 +37,33 @@ Resolve = Callable[[str, int], list[Address]]
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """Every address of a name, as the system's resolver orders them; blocks for as long as DNS takes."""
+    """Resolve a name to all its addresses, in the system resolver's order; blocks for as long as DNS takes.
+
+    Raises:
+        OSError: the name cannot be resolved.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(answer[4][0]) for answer in found))
 
 
 class _Unreachable(Exception):
-    """Why a fetch failed, for the log alone."""
+    """A fetch failed; the message is for the log alone."""
 
 
 class ImageFetcher:
-    """Fetches at most MAX_FETCHES pictures at a time, each of at most `max_bytes`; others wait."""
+    """Fetches at most MAX_FETCHES pictures at a time, each of at most `max_bytes`; further ones wait."""
 
     def __init__(self, policy: UrlPolicy, max_bytes: int, resolve: Resolve = resolve) -> None:
         self._policy = policy
         self._max_bytes = max_bytes
         self._resolve = resolve
         self._slots = asyncio.Semaphore(MAX_FETCHES)
-        # Not asyncio's own threads: names that take their time must not hold up anything else.
+        # Not asyncio's own threads: names that resolve slowly must not hold up anything else.
         self._resolvers = ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="resolve")
 
     @asynccontextmanager
     async def at_hand(self, source: ImageSource) -> AsyncIterator[Upload | ImageId]:
-        """The picture, fetched if it is a URL; its slot is held until it has been used, which bounds memory.
+        """Yield the picture, fetched if it is a URL; holds its slot until the context exits, which bounds memory.
 
         Raises:
             UrlNotAllowed, ImageFetchFailed, ImageTooLarge: see `fetch`.
@@ -71,11 +76,12 @@ class ImageFetcher:
             yield source
 
     async def fetch(self, url: str) -> bytes:
-        """The body that a GET of `url` answers, uncompressed.
+        """GET `url`, follow its redirects and return the body.
 
         Raises:
             UrlNotAllowed: the text of the URL, or of one that it redirects to, is not allowed.
-            ImageFetchFailed: no public address, no connection, no 200, no whole body, or too late.
+            ImageFetchFailed: no public address, no connection, too many redirects, no 200, a compressed or
+                incomplete body, or too late.
             ImageTooLarge: more than `max_bytes`; nothing beyond them is read.
         """
         try:
@@ -83,8 +89,8 @@ class ImageFetcher:
                 return await self._follow(self._policy.check(url))
         except (_Unreachable, OSError, httpx.HTTPError) as reason:  # TimeoutError is an OSError
             logger.info("a picture's URL was not fetched: %r", reason)
-            # One message for a name that is not there, an address inside, a refused connection, silence and bad TLS:
-            # who could tell them apart could map names and ports of the network that this server stands in.
+            # One message for an unknown name, an address inside, a refused connection, silence and bad TLS: telling
+            # them apart would let a caller map the names and ports of this server's network.
             raise ImageFetchFailed(
                 f"The picture could not be fetched: check that its URL is public and answers within"
                 f" {TOTAL_TIMEOUT_S:g} s, or send the picture itself.",
@@ -92,7 +98,7 @@ class ImageFetcher:
             ) from None
 
     def close(self) -> None:
-        """Let go of the threads that resolve names."""
+        """Release the threads that resolve names."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, target: Target) -> bytes:
@@ -105,9 +111,9 @@ class ImageFetcher:
 
     @asynccontextmanager
     async def _get(self, target: Target) -> AsyncIterator[httpx.Response]:
-        """The answer of the first address that can be connected to, its body not read yet.
+        """Yield the answer of the first address that accepts a connection, its body unread.
 
-        A transport and no client: it follows nothing, keeps no cookies and takes no proxy from variables or files.
+        A bare transport, not a client: it follows no redirects, keeps no cookies and reads no proxy settings.
         """
         addresses = await self._checked_addresses(target)
         async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
@@ -123,7 +129,7 @@ class ImageFetcher:
         loop = asyncio.get_running_loop()
         addresses = await loop.run_in_executor(self._resolvers, self._resolve, target.host, target.port)
         inside = [address for address in addresses if not (target.any_address or is_public(address))]
-        # One address inside is enough to refuse: who answers so plays with the order.
+        # One address inside is enough to refuse: an attacker would mix it in and rely on the order.
         if inside or not addresses:
             raise _Unreachable(f"{target.host} resolves to {inside or 'nothing'}")
         return addresses
@@ -170,7 +176,7 @@ async def _first_answer(
 
 
 def _request(target: Target, address: Address) -> httpx.Request:
-    """A GET that is sent to `address` and speaks to the name: in Host, and in TLS for the certificate's check."""
+    """Build a GET that goes to `address` and names the host: in Host, and in TLS for the certificate check."""
     return httpx.Request(
         "GET",
         target.url.copy_with(host=str(address), port=target.port),

@@ -1,11 +1,11 @@
-"""Pictures at the model's size that were sent before, for questions that come later with the picture's id."""
+"""Pictures sent before, at the model's size, for later questions that give only the picture's id."""
 
 import threading
 from collections import OrderedDict
 
 
 class PixelCache:
-    """The least recently used pictures leave first when `max_bytes` is exceeded; 0 bytes hold nothing. Thread-safe."""
+    """Evicts the least recently used pictures beyond `max_bytes`; 0 bytes hold nothing. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -14,7 +14,7 @@ class PixelCache:
         self._lock = threading.Lock()
 
     def get(self, sha256: bytes) -> bytes | None:
-        """The pixels of the picture whose bytes have this digest; None if they are not here."""
+        """Return the pixels of the picture whose bytes have this digest, or None."""
         with self._lock:
             pixels = self._pixels.get(sha256)
             if pixels is not None:
@@ -22,11 +22,12 @@ class PixelCache:
             return pixels
 
     def put(self, sha256: bytes, pixels: bytes) -> None:
-        """Keep a picture."""
+        """Keep a picture's pixels under the digest of its bytes."""
         with self._lock:
             if sha256 not in self._pixels:
                 self._pixels[sha256] = pixels
                 self._num_bytes += len(pixels)
+            self._pixels.move_to_end(sha256)
             while self._num_bytes > self._max_bytes:
                 _, oldest = self._pixels.popitem(last=False)
                 self._num_bytes -= len(oldest)

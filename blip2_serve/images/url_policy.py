@@ -1,7 +1,7 @@
-"""Which URLs may be fetched, as far as their text tells; `fetch` judges the addresses behind a name.
+"""The URLs that may be fetched, judged by their text; `fetch` judges the addresses behind a name.
 
-Everything refused here is refused for what the caller wrote, so the message may say why: it tells nothing about the
-inside of the network.
+Every refusal here is about text that the caller wrote, so the message may say why: it reveals nothing about the
+network inside.
 """
 
 import re
@@ -16,7 +16,7 @@ from blip2_serve.images.addresses import Address, is_public, parse_address
 MAX_URL_CHARACTERS = 4096
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*", re.ASCII)
-# 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1 for the C library, and for nobody who reads them.
+# The C library takes 2130706433, 0x7f.1 and 0177.0.0.1 for 127.0.0.1; a reader does not.
 _ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)", re.ASCII)
 
 
@@ -26,8 +26,8 @@ class Target:
 
     Attributes:
         host: a name in ASCII and lower case without a trailing dot, or an address without brackets.
-        address: the host, where it is an address.
-        any_address: the administrator has listed the host: its addresses are not judged.
+        address: the host as an address; None for a name.
+        any_address: True where the administrator has listed the host, so its addresses are not judged.
     """
 
     url: httpx.URL
@@ -38,13 +38,13 @@ class Target:
 
     @property
     def host_header(self) -> str:
-        """What the server is asked for: the host, and the port where it is not the scheme's own."""
+        """The Host header: the host, with the port unless it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.url.scheme] else f"{host}:{self.port}"
 
 
 class UrlPolicy:
-    """The setting `BLIP2_IMAGE_URLS`: "off", "public", or hosts, each with or without a port, with commas between."""
+    """Applies `BLIP2_IMAGE_URLS`: "off", "public", or comma-separated hosts, each with or without a port."""
 
     def __init__(self, setting: str) -> None:
         self.is_off = setting == "off"
@@ -53,7 +53,7 @@ class UrlPolicy:
         self._listed = frozenset(_host_and_port(host.strip()) for host in hosts)
 
     def check(self, text: str, base: httpx.URL | None = None) -> Target:
-        """The target that `text` names; a redirect's is relative to `base`.
+        """Return the target that `text` names; a redirect is relative to `base`.
 
         Raises:
             UrlNotAllowed: the message says what is wrong with the text.
@@ -104,7 +104,7 @@ def _address_or_name(host: str) -> Address | None:
 
 
 def _normal_host(host: str) -> str:
-    """Lower case, no trailing dot (which changes nothing about a full name), addresses as Python writes them."""
+    """Lower-case, drop the trailing dot (a full name means the same without), and write addresses as Python does."""
     host = host.lower().removesuffix(".")
     address = parse_address(host)
     return host if address is None else str(address)

@@ -1,1 +1,1 @@
-"""Weights and mathematics; knows no request."""
+"""Weights and mathematics; knows nothing of requests."""

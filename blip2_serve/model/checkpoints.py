@@ -1,4 +1,4 @@
-"""The checkpoints that are known by name, and the caption prompt, which their configs do not tell."""
+"""The checkpoints known by name, and their caption prompts, which their configs leave out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ class Checkpoint:
     """One published checkpoint.
 
     Attributes:
-        caption_prompt: what the checkpoint was fine-tuned to continue when it captions ("" for the others).
+        caption_prompt: the prompt that the checkpoint was fine-tuned to continue with a caption ("" for the others).
         image_size: side of its square input, in pixels.
     """
 
@@ -39,9 +39,9 @@ BUNDLED = ("demo", "demo-t5")
 
 
 def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None:
-    """The known checkpoint of a hub id, or of a folder that carries its name (a copy on a volume).
+    """Find the known checkpoint of a hub id, or of a folder that carries its name (a copy on a volume).
 
-    A folder may carry the name and hold another model, which its config tells by `family` or `image_size`.
+    A folder may carry the name and hold another model, so `family` and `image_size` from its config must match.
     """
     known = CHECKPOINTS.get(model) or CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
     return known if known and known.family is family and known.image_size == image_size else None
@@ -53,9 +53,9 @@ def is_matching_only(model: str) -> bool:
 
 
 def public_name(model: str) -> str:
-    """What the outside may know of a model: a hub id or a bundled name as it is, of a folder only its name.
+    """Return a model's public name: a hub id or a bundled name as it is, a folder without its path.
 
-    It travels in a header, so what is not ASCII is percent-encoded.
+    The name travels in a header, so non-ASCII characters are percent-encoded.
     """
     folder = Path(model).expanduser()
     return quote(folder.resolve().name if folder.is_dir() else model, safe="/ ")

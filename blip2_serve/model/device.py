@@ -1,4 +1,4 @@
-"""Where to compute and in which precision, chosen from what the machine has, with the reason in words."""
+"""Choose device and dtype from what the machine has, and give the reason in words."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ _SMALL_MODEL = 50e6
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The chosen device and dtype, and why, for the log; `quantize` and `device_map` are those of the settings.
+    """The chosen device and dtype, and the reason for the log; `quantize` and `device_map` repeat the settings.
 
     With a `device_map`, `device` is the first of several.
     """
@@ -29,10 +29,10 @@ class Placement:
 
 
 def choose_placement(settings: Settings, family: Family, num_parameters: float) -> Placement:
-    """Take what the settings ask for, else the fastest that is right for the family.
+    """Take what the settings ask for, else the fastest choice that suits the family.
 
     Raises:
-        StartupError: the device is not there, there is none to spread layers over, or the dtype cannot serve this
+        StartupError: the device is missing, there is none to spread layers over, or the dtype cannot serve this
             family (Flan-T5 in float16).
     """
     device, device_reason = _choose_device(settings.device)
@@ -48,10 +48,10 @@ def choose_placement(settings: Settings, family: Family, num_parameters: float) 
 
 
 def use_available_threads(settings: Settings, num_parameters: float) -> int:
-    """Give torch the CPUs of the cgroup's quota, or `BLIP2_THREADS`; returns how many.
+    """Give torch `BLIP2_THREADS` threads, or as many as the cgroup's CPU quota; returns the number.
 
-    A small model gets one: its matrices are done before a second thread has woken up, and pictures are decoded and
-    requests read meanwhile.
+    A small model gets one: its products finish before a second thread wakes up, and other CPUs stay free to decode
+    pictures and read requests.
     """
     threads = settings.threads or (1 if num_parameters < _SMALL_MODEL else available_cpus())
     torch.set_num_threads(threads)
@@ -59,7 +59,7 @@ def use_available_threads(settings: Settings, num_parameters: float) -> int:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Bytes that can still be taken where the model computes."""
+    """Return the free memory where the model computes: the GPU's, or the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_memory_bytes()
@@ -102,7 +102,7 @@ def _choose_dtype(
 
 
 def cpu_has_fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """True where the CPU has bfloat16 matrix or vector products (AMX, AVX-512 BF16, Arm BF16)."""
+    """True if the CPU has bfloat16 matrix or vector products (AMX, AVX-512 BF16, Arm BF16)."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Linear layers and norms as plain functions, weights in the layout that multiplies fastest."""
+"""Linear layers and norms as plain functions, with weights in the layout that multiplies fastest."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,9 +11,9 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
 def linear_of(module: Any) -> Linear:
-    """A linear layer as a plain function: calling a Module costs as much as a small norm; a quantised one has to be.
+    """Turn a linear layer into a plain function: calling a Module costs as much as a small norm.
 
-    The module itself may not be usable any more (see `_packed`).
+    A quantised layer is returned as it is. The module may be unusable afterwards (see `_packed`).
     """
     if is_quantized(module):
         return module  # type: ignore[no-any-return]
@@ -21,9 +21,10 @@ def linear_of(module: Any) -> Linear:
 
 
 def fuse(linears: Sequence[Any]) -> Linear:
-    """One linear layer out of several with the same input; theirs become views of it, so memory is not taken twice.
+    """Fuse linear layers with the same input; their outputs stand side by side in its output.
 
-    Its output is theirs side by side. Quantised layers keep their own scales and stay apart: they run in turn.
+    Their weights become views of its weight, or are lost (see `_packed`), so memory is not taken twice. Quantised
+    layers keep their own scales and run in turn.
     """
     if any(map(is_quantized, linears)):
         return lambda hidden: torch.cat([linear(hidden) for linear in linears], dim=-1)
@@ -31,22 +32,22 @@ def fuse(linears: Sequence[Any]) -> Linear:
 
 
 def norm_of(module: Any) -> Linear:
-    """A LayerNorm as a plain function; `F.layer_norm` is Python around this one, and dear where rows are few."""
+    """Turn a LayerNorm into a plain function, without the Python in `F.layer_norm`, which counts with few rows."""
     shape, eps = module.normalized_shape, module.eps
     weight, bias = (None if part is None else part.data for part in (module.weight, module.bias))
     return lambda hidden: torch.layer_norm(hidden, shape, weight, bias, eps)
 
 
 def is_quantized(module: Any) -> bool:
-    """Whether a linear layer's numbers are packed in a way that only its own `forward` can read."""
+    """True if the layer's weights are packed so that only its own `forward` can read them."""
     return not module.weight.is_floating_point()
 
 
 def _packed(linears: Sequence[Any]) -> Linear | None:
-    """bfloat16 on a CPU: oneDNN brings a plain weight into blocks at every call, which is a third of a product with few
-    rows; here it is done once. The modules lose their weights, so that memory is not taken twice.
+    """Fuse bfloat16 layers on a CPU with their weights in oneDNN's blocks; None elsewhere: other dtypes gain nothing.
 
-    None where it does not apply: other dtypes gain nothing.
+    oneDNN would reorder a plain weight at every call, which is a third of a product with few rows. The modules lose
+    their weights, so that memory is not taken twice.
     """
     weight = linears[0].weight
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch._C._has_mkldnn:
@@ -60,7 +61,7 @@ def _packed(linears: Sequence[Any]) -> Linear | None:
 
 
 def _joined(linears: Sequence[Any]) -> torch.Tensor:
-    """Weights below each other, (sum of outputs, inputs)."""
+    """Stack weights to (sum of outputs, inputs), and make the layers' own weights views of it."""
     weight = torch.cat([linear.weight.data for linear in linears])
     start = 0
     for linear in linears:

@@ -1,4 +1,4 @@
-"""Load a checkpoint once: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
+"""Load a checkpoint: weights, tokenizer, image processor, on the chosen device in the chosen dtype."""
 
 import logging
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ _LONGEST_CAUSE = 300  # characters of another library's message
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All of a checkpoint but its weights; `known` is what its name says beyond its config."""
+    """Everything of a checkpoint but its weights; `known` adds what its name says beyond its config."""
 
     family: Family
     config: Any
@@ -53,8 +53,8 @@ class LoadedModel:
     """Everything of one checkpoint that requests need; read-only after loading.
 
     Attributes:
-        name: what the outside may know it by (never a path).
-        model: of the class `family.architecture`, on its device, in evaluation mode, without gradients.
+        name: its public name (never a path).
+        model: an instance of `family.architecture`, on its device, in evaluation mode, without gradients.
         instruction_tokenizer: the Q-Former's, None where it reads no prompt.
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image tokens, prompt and new tokens together.
@@ -74,7 +74,7 @@ class LoadedModel:
 
     @property
     def num_query_tokens(self) -> int:
-        """Rows that one picture takes in the language model's context."""
+        """Image tokens that one picture takes in the language model's context."""
         return int(self.model.config.num_query_tokens)
 
     @property
@@ -83,12 +83,12 @@ class LoadedModel:
         return int(self.image_processor.size["height"])
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of a prompt, special tokens of the template included; spelled-out ones stay plain text."""
+        """Encode a prompt, with the tokenizer's special tokens; those spelled out in `text` stay plain text."""
         ids: list[int] = self.tokenizer(text, split_special_tokens=True)["input_ids"]
         return ids
 
     def encode_instruction(self, text: str) -> tuple[int, ...]:
-        """What a Q-Former that reads the prompt is given of it, cut to its positions; nothing for any other."""
+        """Encode a prompt for a Q-Former that reads it, cut to its positions; empty for any other Q-Former."""
         if self.instruction_tokenizer is None:
             return ()
         longest = self.model.config.qformer_config.max_position_embeddings
@@ -96,13 +96,13 @@ class LoadedModel:
         return tuple(encoded["input_ids"])
 
     def decode_text(self, ids: list[int]) -> str:
-        """The text of generated ids, without special tokens."""
+        """Decode generated ids, without special tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
 
 def check_start(settings: Settings) -> None:
-    """Find out without reading weights whether the server could start.
+    """Check without reading weights that the server could start.
 
     Raises:
         StartupError: it could not; the message is one line.
@@ -157,7 +157,7 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
 
 
 def _check_config(model: str, family: Family, folder: Path) -> tuple[Any, int]:
-    """The config, and how many parameters the files hold."""
+    """Return the config, and the number of parameters in the files."""
     with _one_line(f"BLIP2_MODEL={model!r}: config.json does not describe a BLIP-2"):
         config = model_class(family).config_class.from_pretrained(folder)
         headers = read_headers(folder, model)
@@ -171,7 +171,7 @@ def _instruction_tokenizer(family: Family, folder: Path) -> Any:
 
 @contextmanager
 def _one_line(what_failed: str) -> Iterator[None]:
-    """Whatever transformers raises on damaged files, pydantic's errors and KeyErrors among it, in one line."""
+    """Turn anything transformers raises on damaged files, pydantic's errors and KeyErrors included, into one line."""
     try:
         yield
     except StartupError:

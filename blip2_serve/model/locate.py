@@ -1,7 +1,7 @@
 """From `BLIP2_MODEL` to a complete local folder, or one line that says what was tried and what to set.
 
-Everything that can be wrong with a checkpoint is found here, before a worker starts: `bentoml serve` would
-restart a worker whose `__init__` fails for ever.
+Faults of a checkpoint's files are found before a worker starts: `bentoml serve` would for ever restart a worker whose
+`__init__` fails.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ Shape = tuple[int, ...]
 
 # safetensors only: other weight formats run code when they are read.
 _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-# The folder in which transformers keeps the tokenizer of a Q-Former that reads the prompt.
+# transformers' folder for the tokenizer of a Q-Former that reads the prompt.
 INSTRUCTION_TOKENIZER = "qformer_tokenizer"
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 _SUGGESTION = "set BLIP2_MODEL to demo or demo-t5, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
 
 
 def locate_checkpoint(settings: Settings) -> Path:
-    """The local folder of `settings.model`, downloaded if it is a hub id, checked to be whole.
+    """Return the local folder of `settings.model`, downloaded if it is a hub id, and checked to be whole.
 
     Raises:
-        StartupError: nothing servable is there.
+        StartupError: the model cannot be found or served.
     """
     if is_matching_only(settings.model):
         raise StartupError(
@@ -84,7 +84,7 @@ def check_checkpoint(folder: Path, model: str) -> None:
     """Read every header of the checkpoint, none of its weights.
 
     Raises:
-        StartupError: a file is missing, cut short or of another kind of model.
+        StartupError: a file is missing, cut short or from another kind of model.
     """
     family = read_family(folder, model)
     read_headers(folder, model)
@@ -97,10 +97,10 @@ def check_checkpoint(folder: Path, model: str) -> None:
 
 
 def read_family(folder: Path, model: str) -> Family:
-    """The family that the config tells.
+    """Return the family that the config names.
 
     Raises:
-        StartupError: it tells none, or the config is not there or damaged.
+        StartupError: the config is missing or damaged, or names no family that is served.
     """
     config = _read_json(folder / "config.json", model)
     kind = config.get("model_type")
@@ -111,9 +111,8 @@ def read_family(folder: Path, model: str) -> Family:
         raise StartupError(f"BLIP2_MODEL={model!r} has no language model: it cannot caption; {_SUGGESTION}.")
     family = find_family(kind, language_model)
     if family is None:
-        raise StartupError(
-            f"BLIP2_MODEL={model!r} has a {language_model!r} language model; OPT and T5 ones are served."
-        )
+        served = " and ".join(family.text_model_type.upper() for family in FAMILIES if family.model_type == kind)
+        raise StartupError(f"BLIP2_MODEL={model!r} has a {language_model!r} language model; {served} ones are served.")
     if config.get("image_token_index") is None:
         raise StartupError(
             f"BLIP2_MODEL={model!r} is an old conversion without image_token_index in its config.json:"
@@ -133,7 +132,7 @@ def _weight_files(folder: Path, model: str) -> list[Path]:
 
 
 def read_headers(folder: Path, model: str) -> dict[str, Shape]:
-    """Names and shapes of all weights in the checkpoint's files, which are not read further.
+    """Return the names and shapes of all weights, reading only the files' headers.
 
     Raises:
         StartupError: a file is missing, cut short or damaged.
@@ -145,12 +144,13 @@ def read_headers(folder: Path, model: str) -> dict[str, Shape]:
 
 
 def fingerprint(folder: Path, model: str, quantize: str = "none") -> bytes:
-    """32 bytes that are others once files of the checkpoint were replaced; reads no more than samples of the weights.
+    """Return 32 bytes that change with the checkpoint's files and with `quantize`, which makes another model of them.
 
-    And others with each `quantize`, of which the same files make another model.
+    Covers all of the JSON files; of the weights the size, the modification time and samples from header to end, as an
+    image build or a copy may give another file of the same model the same size and time.
 
-    Of weights: size, time of change, and pieces from the header to the end, as an image build or a copy may give
-    another file of the same model the same size and time. Of the JSON files: all.
+    Raises:
+        StartupError: the weights' index is damaged.
     """
     digest = hashlib.sha256(b"" if quantize == "none" else quantize.encode())
     for path in [*sorted(folder.glob("*.json")), *sorted((folder / INSTRUCTION_TOKENIZER).glob("*.json"))]:
@@ -178,10 +178,10 @@ def _read_header(path: Path, model: str) -> dict[str, Shape]:
 
 
 def check_cache_folder(folder: str | None) -> None:
-    """Make the folder for image tokens and write to it, as the server will.
+    """Make the folder for image tokens and write to it, as the server will do.
 
     Raises:
-        StartupError: that does not work.
+        StartupError: the folder cannot be made or written to.
     """
     if folder is None:
         return

@@ -1,7 +1,7 @@
-"""Fewer bits for the language model's linear layers, by bitsandbytes, as transformers' guides to BLIP-2 do it.
+"""Quantise the language model's linear layers with bitsandbytes, as transformers' guides to BLIP-2 do.
 
-Vision tower, Q-Former, their projection, embeddings and head stay in half precision: image tokens are those of the
-model without quantisation. What it saves and costs: docs/quantisation.md.
+Vision tower, Q-Former, their projection, embeddings and head keep the compute dtype, so image tokens are those of the
+unquantised model. Savings and costs: docs/quantisation.md.
 """
 
 import logging
@@ -23,7 +23,7 @@ _KEPT = ["vision_model", "qformer", "language_projection", "lm_head", "project_i
 
 
 def check_quantization(settings: Settings, family: Family, text_config: Any) -> None:
-    """Look for the libraries without importing them, and at the widths of the language model.
+    """Check that the libraries are there, without importing them, and that the language model's widths fit.
 
     Raises:
         StartupError: quantisation is asked for and cannot be done.
@@ -45,13 +45,13 @@ def check_quantization(settings: Settings, family: Family, text_config: Any) -> 
 
 
 def _packed_widths(family: Family, text_config: Any) -> list[int]:
-    """Numbers of inputs of the packed layers."""
+    """Input widths of the packed layers."""
     return [math.prod(getattr(text_config, name) for name in names) for names in family.packed_widths]
 
 
 def quantization_config(bits: str, family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """What `from_pretrained` needs for `bits` "int8" (LLM.int8) or "int4" (NF4, multiplied in `dtype`)."""
-    # At import it says which optional kernels it lacks, and at the first product that it casts; neither is news.
+    """Configure `from_pretrained` for `bits` "int8" (LLM.int8) or "int4" (NF4, multiplied in `dtype`)."""
+    # It logs missing optional kernels when imported, and casts at the first product; neither is news.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     kept = [*_KEPT, *family.unpacked_layers]
     if bits == "int8":

@@ -1,6 +1,6 @@
 """The slow, obvious way to an answer: transformers' own processor and `generate`, one request at a time.
 
-It is the oracle that everything faster is compared with.
+It is the oracle for everything faster.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from blip2_serve.options import DecodingOptions, FinishReason
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """New tokens of one answer, the end token included where there is one."""
+    """New tokens of one answer, the end token included if there is one."""
 
     ids: list[int]
     finish_reason: FinishReason
 
 
 class Reference:
-    """Answers one request after the other. Not safe to call from several threads: sampling seeds torch."""
+    """Answers one request after another. Not thread-safe: sampling seeds torch."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -61,7 +61,7 @@ class Reference:
         continuation_ids: list[int],
         instruction_ids: Sequence[int] = (),
     ) -> list[float]:
-        """Log-probability of each token of a continuation, from the model's raw logits."""
+        """Return the log-probability of each token of a continuation, from the model's raw logits."""
         model, placement = self._loaded.model, self._loaded.placement
         pixels = self._loaded.image_processor(image, return_tensors="pt")["pixel_values"]
         pixels = pixels.to(placement.device, placement.dtype)
@@ -83,10 +83,10 @@ def score_continuation(
     continuation_ids: list[int],
     **others: torch.Tensor,
 ) -> list[float]:
-    """The log-probabilities by one call of transformers' forward, which is shown prompt and continuation at once.
+    """Return a continuation's log-probabilities from one call of transformers' forward on prompt and continuation.
 
-    `pixel_values` (1, 3, S, S); `prompt_ids` as `Reference.generate` takes them; `others` are inputs (1, n) that the
-    family's model takes beside; all on one device.
+    `pixel_values` (1, 3, S, S) in the model's dtype; `prompt_ids` as `Reference.generate` takes them; `others` are
+    further inputs (1, n) of the family's model; all on one device.
     """
     prompt = [model.config.image_token_index] * model.config.num_query_tokens + prompt_ids
     is_decoder_only = model.config.use_decoder_only_language_model
@@ -96,14 +96,14 @@ def score_continuation(
         start = [model.config.text_config.decoder_start_token_id]
         inputs["decoder_input_ids"] = torch.tensor([start + continuation_ids[:-1]], device=pixel_values.device)
     logits = model(pixel_values=pixel_values, **inputs).logits[0]
-    # The logits at a token are about the next one; T5's decoder is shown nothing but the continuation.
+    # The logits at a token predict the next one; T5's decoder sees nothing but the continuation.
     first = len(prompt) - 1 if is_decoder_only else 0
     logprobs = logits[first : first + len(continuation_ids)].float().log_softmax(dim=-1)
     return [logprobs[place, token].item() for place, token in enumerate(continuation_ids)]
 
 
 def end_ids_of(language_model: Any) -> tuple[int, ...]:
-    """The ids that end a text for `generate`, perhaps none.
+    """Return the ids that end a text for `generate`; may be empty.
 
     The nested model's generation_config is made from text_config: the checkpoint's own never reaches it.
     """
@@ -118,7 +118,7 @@ _NOT_FOR_GENERATE = {"seed", "num_return_sequences", "early_stopping"}
 
 
 def generate_arguments(options: DecodingOptions) -> dict[str, Any]:
-    """The keyword arguments of transformers' `generate`; options of another way to decode are left out."""
+    """Build the keyword arguments of transformers' `generate`; options of another way to decode are left out."""
     ways = {None, "sampling" if options.do_sample else None, "beams" if options.num_beams > 1 else None}
     names = [field.name for field in fields(options) if field.metadata.get("only") in ways]
     return {name: getattr(options, name) for name in names if name not in _NOT_FOR_GENERATE}

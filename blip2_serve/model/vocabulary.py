@@ -1,4 +1,4 @@
-"""Single tokens as text and as bytes, for those who want to see what an answer is made of."""
+"""Single tokens as text and as bytes, to show what an answer is made of."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,25 +11,25 @@ _BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
 
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """What a token adds to a text. `data` is exact; `text` has U+FFFD where a token is a part of a character."""
+    """A token's addition to a text. `data` is exact; `text` has U+FFFD where the token is a part of a character."""
 
     text: str
     data: bytes
 
 
 class Vocabulary:
-    """Looks tokens up by id; those that were asked for are remembered."""
+    """Looks tokens up by id, and remembers them."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._decoder = tokenizer.backend_tokenizer.decoder
         self._is_byte_level = isinstance(self._decoder, decoders.ByteLevel)
-        # What was added to a vocabulary, special or not, is kept as it is written, spaces and all.
+        # Tokens added to a vocabulary, special or not, stay as they are written, spaces and all.
         self._literal_ids = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
         self._seen: dict[int, TokenText] = {}
 
     def __getitem__(self, token_id: int) -> TokenText:
-        """Special tokens are spelled out; an id beyond the vocabulary, which padded weights have, is empty."""
+        """Look up a token; special ones are spelled out, and an id beyond the vocabulary (padded weights) is empty."""
         if token_id not in self._seen:
             self._seen[token_id] = self._look_up(token_id)
         return self._seen[token_id]
@@ -38,10 +38,10 @@ class Vocabulary:
         token: str = self._tokenizer.convert_ids_to_tokens(token_id) or ""
         if token and token_id not in self._literal_ids:
             if self._is_byte_level:
-                # As tokenizers' decoder does: what is not spelled in its alphabet is taken as it is.
+                # As tokenizers' decoder does: a token that is not spelled in its alphabet is taken as it is.
                 is_spelled = all(character in _BYTE_OF for character in token)
                 data = bytes(_BYTE_OF[character] for character in token) if is_spelled else token.encode()
                 return TokenText(data.decode("utf-8", "replace"), data)
-            # After another token, because a text's first loses its space.
+            # After another token, because a text's first token loses its space.
             token = self._decoder.decode(["a", token])[1:]
         return TokenText(token, token.encode())

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint: their names and shapes compared with its config, then read onto the device."""
+"""Compare a checkpoint's weights with its config, by name and shape, and read them onto the device."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,22 +17,22 @@ from blip2_serve.model.quantization import quantization_config
 
 
 def model_class(family: Family) -> Any:
-    """transformers' class of the family's models."""
+    """Return transformers' class for the family's models."""
     return getattr(transformers, family.architecture)
 
 
 def check_weights(model: str, family: Family, config: Any, headers: dict[str, Shape]) -> None:
-    """Compare names and shapes with those the config asks for: transformers would draw what is missing at random.
+    """Compare names and shapes with the config's: transformers would draw missing weights at random.
 
     Raises:
-        StartupError: some are missing or have another shape.
+        StartupError: weights are missing or have another shape.
     """
     with torch.device("meta"):
         empty = model_class(family)(config)
     wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
     found = _as_loaded(empty, headers)
     tied: dict[str, str] = empty.all_tied_weights_keys
-    sources = {tied.get(name, name) for name in found}  # of weights that are one, a file may hold any
+    sources = {tied.get(name, name) for name in found}  # a file may hold any one of tied weights
     _refuse(model, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
     _refuse(
         model,
@@ -42,7 +42,7 @@ def check_weights(model: str, family: Family, config: Any, headers: dict[str, Sh
 
 
 def _as_loaded(empty: Any, headers: dict[str, Shape]) -> dict[str, Shape]:
-    """The names under which transformers would load what the files hold; it knows some older spellings."""
+    """Rename weights as transformers does when it loads them; it knows some older spellings."""
     renamings = get_model_conversion_mapping(empty)
     return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
 
@@ -56,7 +56,7 @@ def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
 
 
 def load_weights(folder: Path, placement: Placement, family: Family) -> Any:
-    """The model on its device, in evaluation mode, without gradients.
+    """Load the model onto its device, in evaluation mode, without gradients.
 
     Raises:
         StartupError: the files cannot be read or do not fit on the device.
@@ -73,17 +73,17 @@ def load_weights(folder: Path, placement: Placement, family: Family) -> Any:
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
-    # `check_weights` has compared names already; here transformers says what it made up.
+    # `check_weights` has compared names already; here transformers reports weights that it made up.
     _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
     if placement.device_map == "auto":
         _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
-    # What `device_map` has placed is not to be moved, packed numbers least of all.
+    # Weights placed by `device_map` must not be moved, packed ones least of all.
     model = model if placed else model.to(placement.device)
     return model.eval().requires_grad_(False)
 
 
 def _placing(placement: Placement, family: Family) -> dict[str, Any]:
-    """What `from_pretrained` needs to place weights itself; nothing where they are moved afterwards."""
+    """Arguments with which `from_pretrained` places weights itself; none if they are moved afterwards."""
     spread = placement.device_map == "auto"
     device_map = {"device_map": "auto" if spread else {"": placement.device}}
     if placement.quantize == "none":
@@ -92,7 +92,7 @@ def _placing(placement: Placement, family: Family) -> dict[str, Any]:
 
 
 def _check_spread(model: str, places: Mapping[str, int | str | torch.device]) -> None:
-    """Our decoders read weights where they lie: accelerate's way to keep some elsewhere until they are used is none."""
+    """Refuse weights off the GPUs: our decoders read them in place, without accelerate's hooks that fetch them."""
     left = [name for name, place in places.items() if str(place) in ("cpu", "disk")]
     if left:
         raise StartupError(

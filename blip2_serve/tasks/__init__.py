@@ -1,1 +1,1 @@
-"""What the product does, a file per verb: caption, ask, chat, choose, batch; prompt, prepare and text beside them."""
+"""The product's verbs (verbs.py) and their steps: prepare a request, follow it through the engine, read its answer."""

@@ -1,4 +1,4 @@
-"""Many at once, from one caller: bounded, in order, and given up together."""
+"""Many requests from one caller: bounded, in order, and cancelled together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -13,18 +13,18 @@ MAX_AT_ONCE = 16
 
 
 def places(max_queue: int) -> asyncio.Semaphore:
-    """How many pictures of batches may be on their way at once: a quarter of the queue, so that others find room."""
+    """Bound the batch pictures in progress to MAX_AT_ONCE and a quarter of the queue, so that others find room."""
     return asyncio.Semaphore(max(1, min(MAX_AT_ONCE, max_queue // 4)))
 
 
 async def answer_each(
     items: Sequence[ItemT], ask: Callable[[ItemT], Awaitable[ResultT]], gate: asyncio.Semaphore
 ) -> list[ResultT | Blip2Error]:
-    """What `ask` gives for each item, or its own error. Cancelled, it takes along what is on its way.
+    """Ask for each item; returns its result or its own error, in order. Cancelling it cancels the items in progress.
 
     Raises:
         EngineDead: the model's loop has stopped.
-        Busy: not one of them found a place in the queue.
+        Busy: none of the items found a place in the queue.
     """
 
     async def attempt(item: ItemT) -> ResultT | Blip2Error:
@@ -44,7 +44,7 @@ async def answer_each(
 
 
 async def together(work: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """The results in order. When one fails, or the caller is cancelled, the others are cancelled, too."""
+    """Return the results in order; when one fails or the caller is cancelled, cancel the others."""
     running = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*running)

@@ -1,4 +1,4 @@
-"""Several captions of one picture, each with what it is worth; one that loops or is empty is made again."""
+"""Several scored captions of one picture; a caption that loops or is empty is made again."""
 
 import math
 from collections import Counter
@@ -45,17 +45,17 @@ Read = Callable[[FinishedRow], str]
 
 
 def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
-    """Options for `num_captions` at once: so many samples, or the best of at least so many beams."""
+    """Ask for `num_captions` at once: as many samples, or the best of at least as many beams."""
     if not options.do_sample:
         options = replace(options, num_beams=max(options.num_beams, num_captions))
     return replace(options, num_return_sequences=num_captions)
 
 
 async def score_captions(generate: Generate, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
-    """The captions that `generate` makes with `options`, best score first, equal texts once; `read` gives their texts.
+    """Make captions with `generate`, best score first, equal texts once; `read` turns them into text.
 
-    Where a caption loops or is empty the picture is asked about once more, with the options that forbid it; what comes
-    of that, as far as it is new, takes the place of the faulty captions.
+    If any caption loops or is empty, generate once more with options that forbid it; new texts from that second run
+    replace the faulty captions.
     """
     first = await generate(options)
     guards = [_guards(completion, read, options) for completion in first]
@@ -70,13 +70,13 @@ async def score_captions(generate: Generate, read: Read, options: DecodingOption
 
 
 def loops(ids: Sequence[int]) -> bool:
-    """Whether the same three tokens in a row come three times."""
+    """True if any three consecutive tokens occur at least three times."""
     counts = Counter(zip(ids, ids[1:], ids[2:], strict=False))
     return max(counts.values(), default=0) >= MAX_REPEATS
 
 
 def _guards(completion: FinishedRow, read: Read, options: DecodingOptions) -> dict[str, int]:
-    """The options that keep the model from making such a caption; none where it is fine."""
+    """Options that keep the model from making such a caption; none if it is fine."""
     guards: dict[str, int] = {}
     if loops(completion.ids):
         guards["no_repeat_ngram_size"] = NGRAM_SIZE
@@ -97,14 +97,14 @@ def _scored(completion: FinishedRow, read: Read, guards: tuple[str, ...] = ()) -
 
 
 def _new(made: Iterable[ScoredCaption], captions: Iterable[ScoredCaption]) -> list[ScoredCaption]:
-    """Those whose text none of `captions` has, each text once."""
+    """Keep captions whose text is not among `captions`, each text once."""
     known = {caption.text for caption in captions}
     unseen = {caption.text: caption for caption in made if caption.text not in known}
     return list(unseen.values())
 
 
 def _best_first(captions: Iterable[ScoredCaption]) -> list[ScoredCaption]:
-    """By score, then by text; of equal texts only the best stays."""
+    """Sort by score, then by text; of equal texts keep only the best."""
     ranked = sorted(captions, key=lambda caption: (-caption.score, caption.text))
     best: dict[str, ScoredCaption] = {}
     for caption in ranked:

@@ -1,4 +1,4 @@
-"""Closed questions: how likely the model finds each of the given answers (LAVIS's `inference_method="rank"`)."""
+"""Closed questions: rank given answers by their likelihood (LAVIS's `inference_method="rank"`)."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from blip2_serve.options import MAX_NUM_BEAMS
 
 Normalize = Literal["sum", "length"]
 
-# Rows of one engine request: so many fit whatever BLIP2_MAX_ROWS says, as so many beams do.
+# Rows of one engine request: as many as the widest beam search, so they fit whatever BLIP2_MAX_ROWS says.
 CHOICES_PER_REQUEST = MAX_NUM_BEAMS
 
 
@@ -38,18 +38,18 @@ class RankedChoices:
 
 
 def in_order(choices: Sequence[str]) -> list[str]:
-    """The one order in which choices are computed, so that the caller's order changes no number; short ones first."""
+    """Sort choices, short ones first: with one order of computation the caller's order changes no number."""
     return sorted(choices, key=lambda text: (len(text), text))
 
 
 def in_rounds(continuations: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], ...]]:
-    """The continuations of each engine request."""
+    """Split continuations into engine requests."""
     starts = range(0, len(continuations), CHOICES_PER_REQUEST)
     return [tuple(continuations[start : start + CHOICES_PER_REQUEST]) for start in starts]
 
 
 def rank(texts: Sequence[str], scored: Sequence[FinishedRow], normalize: Normalize) -> list[Choice]:
-    """The choices, most probable first and ties by text; `scored` belong to `texts` one by one."""
+    """Rank the choices, most probable first and ties by text; `scored` match `texts` one to one."""
     numbers = [completion.score if normalize == "length" else sum(completion.logprobs) for completion in scored]
     best = max(numbers)
     weights = [math.exp(number - best) for number in numbers]

@@ -10,11 +10,11 @@ class Answer:
     """One text.
 
     Attributes:
-        text: stripped; never repeats a question.
-        image_id: SHA-256 of the picture's bytes in hex, by which it can be asked about again.
-        new_tokens: tokens that the model wrote, the end token counted.
-        dropped_turns: earlier turns of a chat that did not fit into the context; None where there can be none.
-        timings_s: seconds by stage, for people who look for where the time goes.
+        text: stripped; never repeats the question.
+        image_id: SHA-256 of the picture's bytes in hex, for asking about it again.
+        new_tokens: tokens that the model wrote, the end token included.
+        dropped_turns: earlier chat turns that did not fit into the context; None for other tasks.
+        timings_s: seconds by stage.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Texts that end an answer, and the number of likely tokens to tell beside each of its tokens."""
+    """Texts that end an answer, and the number of likely tokens to report beside each of its tokens."""
 
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
@@ -35,7 +35,7 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as text, as bytes, and the log-softmax of its raw logit."""
+    """A token's text and bytes, and the log-softmax of its raw logit."""
 
     text: str
     data: bytes
@@ -44,14 +44,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class ChosenToken(Token):
-    """A token of an answer, and the likeliest ones at its place, the likeliest first."""
+    """A token of an answer, and the likeliest tokens at its place, likeliest first."""
 
     likely: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionPiece:
-    """What one token adds to completion number `row`; the text may be empty. An end token adds no `token`."""
+    """One token's addition to completion number `row`; `text` may be empty, and an end token has no `token`."""
 
     row: int
     text: str
@@ -60,7 +60,7 @@ class CompletionPiece:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole completion; `text` is stripped, `tokens` do not count the end token."""
+    """One whole completion; `text` is stripped, `tokens` leave out the end token."""
 
     text: str
     tokens: tuple[ChosenToken, ...]
@@ -71,8 +71,8 @@ class Completion:
 class CompletedRequest:
     """All completions of a request, best first.
 
-    `prompt_tokens` count the picture's rows; `new_tokens` are those of all completions, end tokens included.
-    `image_id` is the SHA-256 of the picture's bytes in hex. `dropped_turns` is None where there can be none.
+    `prompt_tokens` counts the image tokens, too; `new_tokens` is the sum over all completions, end tokens included.
+    `image_id` is the SHA-256 of the picture's bytes in hex. `dropped_turns` is None unless the task is a chat.
     """
 
     completions: tuple[Completion, ...]

@@ -1,4 +1,4 @@
-"""Picture and prompt made ready for the engine: fetched, decoded and tokenised, beside the event loop."""
+"""Prepare pictures and prompts for the engine: fetch, then decode and tokenise off the event loop."""
 
 import asyncio
 import hashlib
@@ -24,9 +24,9 @@ MakePrompt = Callable[[], Prompt]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the engine is to be asked, when it is due (`time.monotonic()`), and the seconds that this took.
+    """A prompt and picture for the engine, due at `deadline` (`time.monotonic()`).
 
-    `image_id` is the SHA-256 of the picture's bytes in hex, by which it can be asked about again.
+    `image_id` is the SHA-256 of the picture's bytes in hex, for asking about it again.
     """
 
     prompt: Prompt
@@ -37,9 +37,9 @@ class Prepared:
 
 
 class Preparation:
-    """Makes requests ready in picture threads, one a CPU.
+    """Prepares requests in picture threads, one per CPU.
 
-    `check_room` raises Busy if the engine has no room for one more request beside so many that are being prepared.
+    `check_room` takes the number of requests in preparation and raises Busy if the engine has no room for one more.
     """
 
     def __init__(self, loaded: LoadedModel, settings: Settings, check_room: Callable[[int], None]) -> None:
@@ -49,25 +49,25 @@ class Preparation:
         self._num_preparing = 0
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
         self._pixel_budget = PixelBudget()
-        # Where the Q-Former reads the prompt, the image tokens of one question are no use for the next.
+        # Where the Q-Former reads the prompt, one question's image tokens are useless for the next: keep pixels.
         self._seen_pixels = PixelCache(settings.image_cache_bytes)
         self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
 
     def close(self) -> None:
-        """Let go of the threads; what they have not begun is given up."""
+        """Release the threads; work that has not begun is dropped."""
         self._fetcher.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def deadline(self) -> float:
-        """When a request that arrives now must have been answered, as `time.monotonic()` tells it."""
+        """The deadline of a request that arrives now, a `time.monotonic()` instant."""
         return time.monotonic() + self._settings.deadline_s
 
     async def prepare(self, image: ImageSource, make_prompt: MakePrompt, deadline: float | None = None) -> Prepared:
-        """Fetch, then decode and tokenise in a thread; what waits here counts with what waits in the engine.
+        """Fetch, then decode and tokenise in a thread; requests here count towards the limit on waiting requests.
 
         Raises:
-            Busy: too many wait.
-            DeadlineExceeded: it took too long.
+            Busy: too many requests wait.
+            DeadlineExceeded: preparation took too long.
             RequestError: the picture or the text is at fault.
         """
         arrived = time.monotonic()
@@ -86,10 +86,10 @@ class Preparation:
         return Prepared(*made, deadline, time.monotonic() - arrived)
 
     def check_bytes(self, image: ImageSource) -> None:
-        """What a picture that is sent alone may not exceed, one among others may not either (nor one that is fetched).
+        """Hold one picture among others to the limit for a picture sent alone, as `ImageFetcher` does.
 
         Raises:
-            ImageTooLarge: it does.
+            ImageTooLarge: the picture has more bytes.
         """
         most = self._settings.max_request_bytes
         if isinstance(image, Upload) and image.num_bytes > most:
@@ -102,11 +102,11 @@ class Preparation:
         self, image: Upload | ImageId, make_prompt: MakePrompt, deadline: float
     ) -> tuple[Prompt, ImageInput | KnownImage, str]:
         if time.monotonic() > deadline:
-            raise TimeoutError  # nobody waits any more; asyncio.timeout has told the caller
-        prompt = make_prompt()  # first: a text that does not fit is cheaper to refuse than a picture to decode
+            raise TimeoutError  # asyncio.timeout has told the caller, and nobody waits any more
+        prompt = make_prompt()  # first: refusing a long text is cheaper than decoding a picture
         instruction_ids = prompt.instruction_ids
         sha256, pixels = self._pixels_of(image)
-        # All that the image tokens depend on: the picture, the checkpoint, and what the Q-Former reads of the prompt.
+        # Everything the image tokens depend on: the picture, the checkpoint, and the Q-Former's share of the prompt.
         read = np.array(instruction_ids, dtype=np.int64).tobytes()
         key = hashlib.sha256(sha256 + self._loaded.fingerprint + read).digest()
         if pixels is None:
@@ -114,7 +114,7 @@ class Preparation:
         return prompt, ImageInput(key, pixels, instruction_ids), sha256.hex()
 
     def _pixels_of(self, image: Upload | ImageId) -> tuple[bytes, bytes | None]:
-        """The digest of a picture's bytes, and the picture at the model's size; None where only the id is there."""
+        """The digest of a picture's bytes, and its pixels at the model's size (None if only the id is known)."""
         if isinstance(image, ImageId):
             return image.sha256, self._seen_pixels.get(image.sha256)
         with load_image(image.release(), self._settings.max_image_pixels, self._pixel_budget) as picture:

@@ -1,4 +1,4 @@
-"""What is asked of a picture, as the ids that the model is given."""
+"""Prompts as the token ids that the model reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ TaskName = Literal["caption", "prefix", "vqa", "chat"]
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """What to ask of a picture.
+    """A task and its text.
 
-    A caption has no text; a prefix is how the caption begins; vqa is one question in the family's own template; chat
-    is a question after earlier `turns`.
+    "caption" has no text; for "prefix" it begins the caption; for "vqa" it is one question, put into the family's own
+    template; for "chat" it is a question after earlier `turns`.
     """
 
     task: TaskName
@@ -32,9 +32,10 @@ class Prompt:
     """A prompt as ids.
 
     Attributes:
-        ids: what the language model reads after the image tokens.
-        instruction_ids: what a Q-Former that reads the prompt is given of it.
-        answer_begins: how the answer begins (a caption's prefix, else "").
+        ids: read by the language model after the image tokens.
+        instruction_ids: the prompt in the tokens of a Q-Former that reads it; empty for any other Q-Former.
+        answer_begins: the beginning of the answer (a caption's prefix, else "").
+        dropped_turns: earlier chat turns that did not fit; None for other tasks.
         continuations: ids of the answers to choose from.
     """
 
@@ -46,7 +47,7 @@ class Prompt:
 
 
 class PromptEncoder:
-    """Prompts for one model; tokenising takes its time, so not on the event loop."""
+    """Encodes prompts for one model; tokenising takes time, so keep it off the event loop."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -54,10 +55,10 @@ class PromptEncoder:
         self._end_ids = end_ids_of(loaded.model.language_model)
 
     def prompt(self, ask: PromptSpec, options: DecodingOptions) -> Prompt:
-        """The prompt of a caption, an answer or a chat.
+        """Encode the prompt of a caption, an answer or a chat.
 
         Raises:
-            PromptTooLong: with `max_new_tokens` it does not fit into the model's context.
+            PromptTooLong: the prompt and `max_new_tokens` do not fit into the model's context.
         """
         question, num_new = ask.text or DEFAULT_QUESTION, options.max_new_tokens
         match ask.task:
@@ -74,7 +75,7 @@ class PromptEncoder:
                 return replace(prompt, answer_begins=self._family.echoed_prefix(ask.text))
 
     def choices(self, question: str | None, texts: Sequence[str]) -> Prompt:
-        """A question with the ids of the answers to choose from.
+        """Encode a question and the answers to choose from.
 
         Raises:
             PromptTooLong: the longest choice does not fit, alone or with the question.
@@ -90,9 +91,9 @@ class PromptEncoder:
         return replace(prompt, continuations=continuations)
 
     def _encode_choice(self, text: str) -> tuple[int, ...]:
-        """The ids with which the model would give this answer, no BOS, then the end token.
+        """Ids with which the model would give this answer: no BOS, then the end token.
 
-        The end token is the one that ends `generate`, a newline for the published OPTs; of several the first.
+        The end token is the one that ends `generate`, a newline for the published OPTs; the first if there are several.
         """
         spelled = self._family.spell_choice(text)
         ids = self._loaded.tokenizer(spelled, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -110,14 +111,14 @@ class PromptEncoder:
         return Prompt(tuple(ids), self._loaded.encode_instruction(text))
 
     def _room(self, max_new_tokens: int) -> int:
-        """Tokens that the context leaves for the prompt."""
+        """Tokens left for the prompt in the context."""
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - max_new_tokens
 
 
 def fit_chat(family: Family, turns: Sequence[Turn], question: str, fits: Callable[[str], bool]) -> tuple[str, int]:
-    """The longest chat prompt that fits, dropping whole turns, the oldest first.
+    """Build the longest chat prompt that fits, dropping whole turns, oldest first.
 
-    Returns the prompt and the number of dropped turns. The question alone is returned even where it does not fit; the
+    Returns the prompt and the number of dropped turns. The question alone is returned even if it does not fit; the
     caller refuses it.
     """
     prompt = family.chat_prompt([], question)

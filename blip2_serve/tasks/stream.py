@@ -1,4 +1,4 @@
-"""Requests on their way through the engine, seen from the event loop, and completions as they grow."""
+"""Requests in the engine as the event loop sees them, and completions as they grow."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,6 +6,7 @@ from typing import Self
 
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished, Request, TokenEvent
+from blip2_serve.errors import Blip2Error
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
 from blip2_serve.tasks.text import Transcript
 
@@ -13,10 +14,10 @@ StreamPart = CompletionPiece | CompletedRequest
 
 
 class EngineCall:
-    """Submits a request and listens; closed before its end, it takes the request out of the engine.
+    """Submits a request and receives its events; closing it early cancels the request.
 
     Raises:
-        Blip2Error: the engine does not take the request, see `Engine.submit`.
+        Blip2Error: the engine refuses the request, see `Engine.submit`.
     """
 
     def __init__(self, engine: Engine, request: Request) -> None:
@@ -28,7 +29,7 @@ class EngineCall:
         engine.submit(request, self._deliver)
 
     async def next(self) -> TokenEvent | Finished:
-        """The next event; the first is the last for a request that does not stream.
+        """Wait for the next event; a request that does not stream has only one.
 
         Raises:
             Blip2Error: the request failed.
@@ -39,26 +40,21 @@ class EngineCall:
             raise event.error
         return event
 
-    @property
-    def has_ended(self) -> bool:
-        """True once there is nothing more to hear: the request is answered, has failed, or was closed."""
-        return self._has_ended
-
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; cancels the request unless it has ended."""
         if not self._has_ended:
             self._has_ended = True
             self._engine.cancel(self._request_id)
 
     def _deliver(self, event: Event) -> None:
-        """Called in the engine's thread."""
+        """Pass an event to the event loop; runs on a thread of the engine."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 class CompletionStream:
     """An asynchronous iterator: a `CompletionPiece` for every token, then the `CompletedRequest`.
 
-    The texts of a row's pieces join to the text of its completion. A listener that leaves early closes the stream.
+    A row's pieces join to the text of its completion. Close the stream when leaving it early.
     """
 
     def __init__(
@@ -75,9 +71,10 @@ class CompletionStream:
         self._transcript = transcript
         self._complete = complete
         self._first: StreamPart | None = None
+        self._has_ended = False
 
     async def start(self) -> Self:
-        """Wait for the first part, and keep it for the iteration: what fails until then is raised here.
+        """Wait for the first part and keep it for the iteration: failures up to then are raised here.
 
         Raises:
             Blip2Error: the request failed.
@@ -96,16 +93,22 @@ class CompletionStream:
         first, self._first = self._first, None
         if first is not None:
             return first
-        if self._call.has_ended:
+        if self._has_ended:
             raise StopAsyncIteration
         return await self._next()
 
     async def aclose(self) -> None:
         """Stop listening."""
+        self._has_ended = True
         self._call.close()
 
     async def _next(self) -> StreamPart:
-        event = await self._call.next()
+        try:
+            event = await self._call.next()
+        except Blip2Error:
+            self._has_ended = True
+            raise
         if isinstance(event, Finished):
+            self._has_ended = True
             return await self._complete(event)
         return CompletionPiece(event.row, event.text, self._transcript.token(event))

@@ -1,4 +1,4 @@
-"""The engine's answers, which are ids and numbers, as text and tokens."""
+"""Turn the engine's answers, ids and numbers, into text and tokens."""
 
 from blip2_serve.engine.messages import Finished, FinishedRow, LikelyToken, TokenEvent
 from blip2_serve.model.load import LoadedModel
@@ -9,7 +9,7 @@ from blip2_serve.tasks.prepare import Prepared
 
 
 class Transcript:
-    """Reads ids with one model's tokenizer."""
+    """Turns ids into text and tokens with one model's tokenizer."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -17,13 +17,13 @@ class Transcript:
         self._end_ids = frozenset(end_ids_of(loaded.model.language_model))
 
     def text(self, begins: str, row: FinishedRow) -> str:
-        """`begins` and the generated text, stripped."""
-        if row.text is not None:  # cut at a stop string, which the ids are not
+        """Return `begins` and the generated text, stripped."""
+        if row.text is not None:  # may be cut at a stop string, which the ids are not
             return row.text
         return (begins + self._loaded.decode_text(list(row.ids))).strip()
 
     def answer(self, prepared: Prepared, finished: Finished) -> Answer:
-        """The best text, with the seconds that each stage took."""
+        """Return the best text, with the seconds that each stage took."""
         best, prompt, timings = finished.rows[0], prepared.prompt, finished.timings
         stages = {
             "prepare": prepared.prepare_s,
@@ -35,7 +35,7 @@ class Transcript:
         return Answer(text, prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
 
     def completed_request(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
-        """All texts with their tokens."""
+        """Return all texts with their tokens."""
         prompt = prepared.prompt
         return CompletedRequest(
             tuple(self.completed(prompt.answer_begins, row) for row in finished.rows),
@@ -46,14 +46,14 @@ class Transcript:
         )
 
     def completed(self, begins: str, row: FinishedRow) -> Completion:
-        """The text with its tokens."""
+        """Return the text of one row with its tokens."""
         likely = row.likely or ((),) * len(row.ids)
         tokens = map(self._chosen, row.ids, row.logprobs, likely)
         told = tuple(token for token in tokens if token is not None)
         return Completion(self.text(begins, row), told, row.finish_reason)
 
     def token(self, event: TokenEvent) -> ChosenToken | None:
-        """The token that a stream tells; None for an end token, which is no part of the text."""
+        """Return the token of a streamed event; None for an end token, which is no part of the text."""
         return self._chosen(event.token_id, event.logprob, event.likely)
 
     def _chosen(self, token_id: int, logprob: float, likely: tuple[LikelyToken, ...]) -> ChosenToken | None:

@@ -1,4 +1,4 @@
-"""The verbs of the product, in plain values: caption, ask, chat, caption_several, choose, batch, complete, stream."""
+"""The product's verbs, in plain values: caption, ask, chat, caption_several, choose, batch, complete, stream."""
 
 import asyncio
 import io
@@ -34,7 +34,8 @@ TEXT_ONLY = OutputOptions()
 class Tasks:
     """The verbs on one loaded model. Pictures are decoded in threads, the engine runs in its own.
 
-    `model_name` is what the outside may know the model by; `family` tells templates and defaults.
+    `model_name` is the model's public name; `family` gives templates and defaults. Every verb raises a Blip2Error for a
+    request that is refused or fails.
     """
 
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
@@ -56,25 +57,25 @@ class Tasks:
     async def caption(
         self, image: ImageSource, prefix: str | None, options: DecodingOptions, deadline: float | None = None
     ) -> Answer:
-        """A caption; with `prefix`, the caption that begins with it (a Flan-T5 gives what it generates)."""
+        """Caption a picture, beginning with `prefix` if given (a Flan-T5 returns only what it generates)."""
         return await self._answer(image, PromptSpec("prefix", prefix), options, deadline)
 
     async def ask(
         self, image: ImageSource, question: str | None, options: DecodingOptions, deadline: float | None = None
     ) -> Answer:
-        """The answer to one question."""
+        """Answer one question."""
         return await self._answer(image, PromptSpec("vqa", question), options, deadline)
 
     async def chat(
         self, image: ImageSource, question: str | None, turns: Sequence[Turn], options: DecodingOptions
     ) -> Answer:
-        """The answer to a question after earlier turns; the oldest are dropped where the context is full."""
+        """Answer a question after earlier turns; the oldest are dropped if the context is full."""
         return await self._answer(image, PromptSpec("chat", question, turns), options)
 
     async def caption_several(
         self, image: ImageSource, prefix: str | None, num_captions: int, options: DecodingOptions
     ) -> RankedCaptions:
-        """At most `num_captions` different captions, best first; see `caption.score_captions`."""
+        """Return at most `num_captions` different captions, best first; see `caption.score_captions`."""
         options = several(options, num_captions)
         prepared = await self._prepare(image, PromptSpec("prefix", prefix), options)
         read = partial(self._transcript.text, prepared.prompt.answer_begins)
@@ -87,7 +88,7 @@ class Tasks:
     async def choose(
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
     ) -> RankedChoices:
-        """How likely each of `choices` is as the answer to the question, most probable first."""
+        """Rank `choices` as answers to the question, most probable first."""
         texts = in_order(choices)
         prepared = await self._preparation.prepare(image, partial(self._prompts.choices, question, texts))
         requests = []
@@ -105,7 +106,7 @@ class Tasks:
         task: BatchTask,
         options: DecodingOptions,
     ) -> list[Answer | Blip2Error]:
-        """A caption or an answer for each picture with its text, or what is wrong with that picture."""
+        """Caption or answer each picture with its text; a picture that fails gives its error instead."""
         deadline = self._preparation.deadline()
         verb = {"caption": self.caption, "vqa": self.ask}[task]
 
@@ -121,14 +122,14 @@ class Tasks:
     async def complete(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
     ) -> CompletedRequest:
-        """All `num_return_sequences` answers, with their tokens."""
+        """Return all `num_return_sequences` answers, with their tokens."""
         prepared = await self._prepare(image, asked, options)
         return await self._complete(prepared, await self._run(self._request(prepared, options, output)))
 
     async def stream(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
     ) -> CompletionStream:
-        """The same as it grows, from the first token on, which is waited for."""
+        """Stream the answers as they grow; returns once the first token is there."""
         prepared = await self._prepare(image, asked, options)
         call = EngineCall(self._engine, self._request(prepared, options, output, stream=True))
         stream = CompletionStream(
@@ -141,14 +142,14 @@ class Tasks:
         return await stream.start()
 
     async def warm_up(self) -> None:
-        """Caption a grey picture greedily and with beams: the first caller must not pay for lazy initialisation."""
+        """Caption a grey picture, greedily and with beams: the first caller must not pay for lazy initialisation."""
         grey = io.BytesIO()
         Image.new("RGB", (8, 8), "grey").save(grey, "PNG")
         for num_beams in (1, 5):
             await self.caption(Upload(grey.getvalue()), None, DecodingOptions(max_new_tokens=2, num_beams=num_beams))
 
     def close(self) -> None:
-        """Stop the engine; whoever still waits is told so."""
+        """Stop the engine; requests that still wait fail with EngineDead."""
         self._preparation.close()
         self._engine.stop()
 
@@ -165,14 +166,14 @@ class Tasks:
         return await self._preparation.prepare(image, partial(self._prompts.prompt, asked, options), deadline)
 
     async def _run(self, request: Request) -> Finished:
-        """The answer of a request that does not stream."""
+        """Run a request that does not stream."""
         with closing(EngineCall(self._engine, request)) as call:
             event = await call.next()
         assert isinstance(event, Finished), "only a streaming request is told its tokens"
         return event
 
     async def _complete(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
-        # 0.3 s for 16 answers of 256 tokens with 20 likely ones each: not on the event loop.
+        # Takes 0.3 s for 16 answers of 256 tokens with 20 likely ones each: keep it off the event loop.
         return await asyncio.to_thread(self._transcript.completed_request, prepared, finished)
 
     def _request(

@@ -1,1 +1,1 @@
-"""The web page at /ui: `Tasks` for people, by gradio. `web_page.WebPage` is the way in; the rest needs gradio."""
+"""The gradio page at /ui. `web_page.WebPage` is the entry point and imports without gradio."""

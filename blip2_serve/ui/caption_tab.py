@@ -1,12 +1,12 @@
-"""Captions, each with the model's confidence."""
+"""The tab for captions, each with its probability."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
+from blip2_serve.api.native.caption_several import CaptionSeveralFields
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import CaptionSeveralFields
 from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.verbs import Tasks
@@ -16,7 +16,7 @@ from blip2_serve.ui.picture import upload_of
 
 
 def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """Add the controls and their actions."""
+    """Add the tab's controls and their events."""
 
     async def caption(
         picture: dict[str, Any] | None, begins: str | None, num_captions: int, *decoding: Any
@@ -33,7 +33,7 @@ def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
     button = gr.Button("Caption", variant="primary", elem_id="caption")
     bars = gr.Label(label="Captions, with the probability of an average token", show_heading=False, elem_id="captions")
     guards = gr.Markdown(elem_id="guards")
-    controls = decoding_controls()
+    controls = decoding_controls(tasks.family)
     gr.on([button.click, begins.submit], caption, [picture, begins, number, *controls], [bars, guards], **EVENT)
 
 

@@ -1,4 +1,4 @@
-"""A conversation about the picture, shown as it is written; a new picture begins a new one."""
+"""The tab for a conversation about the picture; answers stream in, and a new picture starts over."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from blip2_serve.api.native.fields import ChatFields, validate_fields
+from blip2_serve.api.native.chat import ChatFields
+from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.completion import CompletionPiece, OutputOptions
@@ -19,7 +20,7 @@ Messages = list[dict[str, Any]]
 
 
 def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """Add the controls and their actions."""
+    """Add the tab's controls and their events."""
 
     async def chat(
         picture: dict[str, Any] | None, question: str | None, history: Messages | None
@@ -56,10 +57,10 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
 
 
 def turns_of(history: Messages) -> list[Turn]:
-    """Read question and answer of each turn from gradio's messages.
+    """Convert gradio's messages to (question, answer) turns.
 
     Raises:
-        InvalidField: the messages are no pairs of texts.
+        InvalidField: the messages are not pairs of texts.
     """
     try:
         texts = [_text(message["content"]) for message in history]

@@ -1,11 +1,11 @@
-"""A question and the answers to choose from."""
+"""The tab for a question and the answers to choose from."""
 
 from typing import Any
 
 import gradio as gr
 
+from blip2_serve.api.native.choose import ChooseFields
 from blip2_serve.api.native.fields import validate_fields
-from blip2_serve.api.native.scored_fields import ChooseFields
 from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, errors_shown
@@ -13,7 +13,7 @@ from blip2_serve.ui.picture import upload_of
 
 
 def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
-    """Add the controls and their actions."""
+    """Add the tab's controls and their events."""
 
     async def choose(picture: dict[str, Any] | None, question: str | None, choices: str | None) -> dict[str, float]:
         with errors_shown():
@@ -34,7 +34,7 @@ def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
 
 
 def choices_of(text: str) -> list[str]:
-    """Split `text` into choices, one a line; a single line is split at its commas. Empty ones are dropped."""
+    """Split `text` into choices: at line ends, or at commas if it is a single line. Empty choices are dropped."""
     lines = text.strip().splitlines()
     parts = lines if len(lines) > 1 else text.split(",")
     return [part.strip() for part in parts if part.strip()]

@@ -1,7 +1,7 @@
-"""The only routes of gradio that strangers can reach.
+"""Let only the page's own requests through to gradio; its other routes answer 404.
 
-Gradio 6.31 fetches and proxies URLs for anyone, lists and calls its functions, and, mounted on another application,
-copies any file of this machine that a call names (`processing_utils._check_allowed` acts only in gradio's own server).
+Gradio 6.31 fetches URLs and proxies for any caller, lists and calls its functions, and, mounted on another application,
+copies any local file that a call names (`processing_utils._check_allowed` acts only when gradio runs its own server).
 """
 
 import asyncio
@@ -28,23 +28,23 @@ _READ = re.compile(
     rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue/data|upload_progress)|{re.escape(_FILE)}.+",
     re.DOTALL,
 )
-# A call carries texts and the name of an uploaded picture.
+# A call carries texts and the path of a picture; the picture itself is uploaded.
 MAX_CALL_BYTES = 2**20
-# Gradio looks for these at the root of the host, where the page is not.
+# Gradio links a manifest at the root of the host, outside this page.
 _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
 _OWN_LINK = b'<link rel="icon" href="data:," />'
 _INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
 
 
 class Door:
-    """ASGI middleware around gradio's application, at whatever path it is mounted."""
+    """ASGI middleware around gradio's application; works under any mount path."""
 
     def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
         self._app = app
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on the requests that the page itself makes; answer 404 to all others."""
+        """Pass the page's own requests on; answer everything else 404."""
         if scope["type"] != "http":
             return
         path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
@@ -75,7 +75,7 @@ class Door:
         await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
 
     async def _checked_call(self, receive: Receive) -> bytes:
-        """Read a call, and refuse it if it names any but uploaded files, which gradio would fetch or copy."""
+        """Read a call and refuse one that names a file other than an upload: gradio would fetch or copy it."""
         body = bytearray()
         more = True
         while more:
@@ -95,7 +95,7 @@ class Door:
 
 
 def _named_files(content: object) -> Iterator[object]:
-    """Yield every value that gradio takes for the path of a file, at any depth."""
+    """Yield every value that gradio would take for a file's path, at any depth."""
     if isinstance(content, list):
         for value in content:
             yield from _named_files(value)
@@ -107,12 +107,12 @@ def _named_files(content: object) -> Iterator[object]:
 
 
 def _shown(error: RequestError) -> JSONResponse:
-    """Answer an error in our shape; gradio's page shows the text under `detail`."""
+    """Answer in the usual shape, with the message also under `detail`, which gradio's page shows."""
     return JSONResponse({**error_body(error), "detail": error.message}, error.status)
 
 
 async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run `app`; if the body breaks a limit, raise that error and drop the answer of `app`."""
+    """Run `app`; when `receive` raises a `Blip2Error`, raise it again and drop the answer of `app`."""
     failure: Blip2Error | None = None
 
     async def receiving() -> Message:
@@ -133,7 +133,7 @@ async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Make a `receive` that repeats a body that was read, then passes on later messages."""
+    """Build a `receive` that returns the consumed body first, then the messages after it."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replaying() -> Message:
@@ -143,7 +143,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _policy(script_hashes: str) -> str:
-    """Allow this server only; gradio sets styles inline, and shows pictures as data and blobs."""
+    """Allow this server only; gradio sets styles inline, and shows pictures as data: and blob: URLs."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -160,7 +160,7 @@ def _policy(script_hashes: str) -> str:
     )
 
 
-# For everything but the page: a browser must not render an uploaded file as one.
+# For all but the page itself: an uploaded file must not act as a page.
 _NOTHING = "default-src 'none'; sandbox"
 
 
@@ -182,7 +182,7 @@ def _with_headers(send: Send, policy: str) -> Send:
 
 
 def _with_hashed_scripts(_status: int, body: bytes) -> tuple[bytes, Headers]:
-    """Name the page's scripts in its policy; they differ with its address."""
+    """List the page's inline scripts in its policy by hash; they vary with the page's address."""
     page = body.replace(_ROOT_LINK, _OWN_LINK)
     hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
     return page, _headers(_policy(" ".join(f"'sha256-{each}'" for each in hashes)))

@@ -1,4 +1,4 @@
-"""Common to all events of the page: their options, and errors as messages."""
+"""Options and error handling shared by all events of the page."""
 
 import html
 from collections.abc import Iterator
@@ -8,13 +8,17 @@ import gradio as gr
 
 from blip2_serve.api.errors import public_error
 
-# The endpoints' fields check the values, not gradio; nothing appears in gradio's API.
+# Gradio passes raw values, which the endpoints' fields validate, and lists no event in its API.
 EVENT = {"preprocess": False, "api_visibility": "private"}
 
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Show the message that a caller of the endpoints would get, escaped: gradio takes it for HTML."""
+    """Show errors in the words of the endpoints, escaped, because gradio renders messages as HTML.
+
+    Raises:
+        gr.Error: in place of any exception.
+    """
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The page: one picture on the left, the tabs that work on it on the right."""
+"""The page: one picture on the left, a tab for each task on the right."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ _DEMO_SEES = "It knows one or two coloured shapes on a plain background and noth
 
 
 def gradio_app(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> FastAPI:
-    """Make the page an application, whose lifespan must run; `examples` lie where gradio keeps its files.
+    """Build the page as an application; the caller must run its lifespan.
 
-    Gradio reads every other setting from GRADIO_*.
+    `examples` must lie in gradio's own file folder. Gradio reads all options not given here from GRADIO_*.
     """
     page = _page(tasks, examples)
     page.queue(max_size=settings.max_queue, default_concurrency_limit=None, api_open=False)
@@ -41,7 +41,7 @@ def gradio_app(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> Fa
         mcp_server=False,
         theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
     )
-    page.has_launched = True  # as `launch` would say: only then does gradio check which files a call may name
+    page.has_launched = True  # as `launch` sets it: otherwise gradio does not check which files a call may name
     return app
 
 

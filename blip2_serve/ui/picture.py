@@ -1,4 +1,4 @@
-"""The picture that all tabs share, and its bytes for `Tasks`."""
+"""The picture that all tabs share, and the reading of its bytes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from blip2_serve.ui.events import EVENT, errors_shown
 
 
 def picture_input(examples: Sequence[Path]) -> gr.Image:
-    """Add a place to drop, paste, choose or take a picture, with examples below."""
+    """Add an input to drop, paste, choose or take a picture, with examples below."""
     picture = gr.Image(
         label="Picture",
         type="filepath",
@@ -39,10 +39,10 @@ def picture_input(examples: Sequence[Path]) -> gr.Image:
 
 
 async def upload_of(picture: dict[str, Any] | None) -> Upload:
-    """Read the bytes as they were sent: gradio decodes no picture, and the limits are those of every upload.
+    """Read the picture's bytes as sent: gradio decodes nothing, and the usual limits apply later.
 
     Raises:
-        InvalidImage: there is no picture, or it is no longer kept.
+        InvalidImage: no picture was chosen, or it is no longer kept.
     """
     if picture is None or picture.get("path") is None:
         raise InvalidImage("There is no picture: drop, paste, choose or take one first.", about=Part.IMAGE)

@@ -1,4 +1,4 @@
-"""The folder in which gradio keeps visitors' pictures, bounded in bytes and in time."""
+"""This process's folder for visitors' pictures, which gradio fills; bounded in bytes and in age."""
 
 import contextlib
 import os
@@ -10,12 +10,16 @@ from pathlib import Path
 
 MAX_AGE_S = 3600.0
 _PREFIX = "blip2-ui-"
-# The least that a file counts as: millions of tiny files fill a folder, too.
+# Least bytes a file counts for: millions of tiny files fill a folder, too.
 MIN_FILE_BYTES = 65_536
 
 
 class Uploads:
-    """A private folder below the system's temporary one; the oldest files give way to new ones."""
+    """A private folder in the system's temporary one; the oldest files make room for new ones.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
@@ -23,14 +27,14 @@ class Uploads:
         self._kept: set[Path] = set()
 
     def keep_copy(self, file: Path) -> Path:
-        """Copy a file of our own into the folder, where it stays."""
+        """Copy one of our own files into the folder; it is never deleted to make room."""
         copy = self.folder / file.name
         shutil.copyfile(file, copy)
         self._kept.add(copy)
         return copy
 
     def holds(self, path: object) -> bool:
-        """True if `path`, an untrusted value, is the path of a file inside the folder."""
+        """Return True if `path`, any value that a caller sent, is a file inside the folder."""
         if not isinstance(path, str):
             return False
         try:
@@ -40,7 +44,11 @@ class Uploads:
             return False
 
     def make_room(self, needed_bytes: int = 0) -> None:
-        """Delete files older than `MAX_AGE_S`, then the oldest until `needed_bytes` fit below the limit."""
+        """Delete files older than `MAX_AGE_S`, then the oldest until `needed_bytes` more fit below the limit.
+
+        Raises:
+            OSError: a file cannot be deleted, or the folder cannot be made again.
+        """
         found = sorted(self._sent(), key=lambda each: each[1].st_mtime)
         num_bytes = sum(_cost(status) for _, status in found) + needed_bytes
         for path, status in found:
@@ -53,16 +61,20 @@ class Uploads:
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def tidy(self) -> None:
-        """Make room, and delete the folders of killed processes; call this oftener than every `MAX_AGE_S`."""
+        """Delete old files, and the folders of killed processes; call more often than every `MAX_AGE_S`.
+
+        Raises:
+            OSError: a file cannot be deleted, or the folder cannot be made again.
+        """
         self.make_room()
-        os.utime(self.folder)  # says that this process lives
+        os.utime(self.folder)  # shows other processes that this one lives
         for other in self.folder.parent.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):  # its own process has just deleted it
                 if _is_old(other.stat()):
                     shutil.rmtree(other, ignore_errors=True)
 
     def remove(self) -> None:
-        """Delete everything, the folder too."""
+        """Delete the folder and everything in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _sent(self) -> Iterator[tuple[Path, os.stat_result]]:

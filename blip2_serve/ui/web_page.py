@@ -1,4 +1,4 @@
-"""Opens the page once the model is loaded, and closes it with the service; without gradio there is no page."""
+"""The page's lifetime: opened once the model is loaded, closed with the service; absent without gradio."""
 
 import asyncio
 import contextlib
@@ -14,24 +14,24 @@ from blip2_serve.ui.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
-# The folder of uploads holds this many of the largest pictures that may be sent.
+# Visitors' pictures may fill this many times BLIP2_MAX_REQUEST_BYTES.
 _MAX_LARGEST_UPLOADS = 10
 _TIDY_EVERY_S = 600.0
 
 
 class WebPage:
-    """An ASGI application that answers 404 until it is open."""
+    """An ASGI application that serves the page while open, and answers 404 otherwise."""
 
     def __init__(self) -> None:
         self._app: ASGIApp = PlainTextResponse(status_code=404)
         self._closing = contextlib.AsyncExitStack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the page does."""
+        """Pass the request to the page, if it is open."""
         await self._app(scope, receive, send)
 
     async def open(self, tasks: Tasks, settings: Settings) -> None:
-        """Serve the page if the settings ask for it and gradio is installed; takes two seconds."""
+        """Serve the page if the settings ask for it; log a warning where gradio is missing. Takes two seconds."""
         if settings.ui == "off":
             return
         try:
@@ -54,7 +54,7 @@ class WebPage:
         self._app = Door(app, uploads)
 
     async def close(self) -> None:
-        """Stop gradio's queue and delete the pictures of visitors."""
+        """Stop gradio's queue and delete visitors' pictures."""
         self._app = PlainTextResponse(status_code=404)
         await self._closing.aclose()
 
@@ -63,6 +63,6 @@ async def _tidy(uploads: Uploads) -> None:
     while True:
         try:
             await asyncio.to_thread(uploads.tidy)
-        except OSError as error:  # a full disk, or another process that tidies: try again later
+        except OSError as error:  # a full disk or another process tidying: may have passed by the next try
             logger.warning("The pictures of visitors were not tidied: %s", error)
         await asyncio.sleep(_TIDY_EVERY_S)

@@ -1,4 +1,4 @@
-"""Bodies become plain values, one reading for all three kinds."""
+"""Bodies of all three media types become the same plain values."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from blip2_serve.images import ImageUrl, Upload
 def read(
     content_type: str, body: bytes, *, cut: bool = False, repeatable: frozenset[str] = frozenset()
 ) -> dict[str, object]:
-    """Parse a body that arrives in small chunks; `cut` loses the connection half way."""
+    """Parse a body that arrives in chunks; `cut` drops the connection before the last one."""
     step = 7 if len(body) < 10_000 else 65_536
     chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
 
@@ -31,7 +31,7 @@ def read(
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
-    """A multipart body with boundary `b`; `head` is what follows `form-data; `."""
+    """Build a multipart body with boundary `b`; each head follows `form-data; `."""
     encoded = [
         b"--b\r\ncontent-disposition: form-data; " + head.encode() + b"\r\n\r\n" + content + b"\r\n"
         for head, content in parts

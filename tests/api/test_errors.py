@@ -1,4 +1,4 @@
-"""Every error leaves in one shape, whichever layer raised it."""
+"""Every error, in any layer, is answered in one shape."""
 
 import asyncio
 

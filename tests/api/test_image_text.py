@@ -1,4 +1,4 @@
-"""Text in the place of a picture: base64, a data: URI, a URL."""
+"""A picture sent as text: base64, a data: URI or a URL."""
 
 import pytest
 

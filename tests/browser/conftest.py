@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+
 from support.browser.chromium import CHROMIUM, DRIVER, chromium
 from support.serving import Server, serve
 
 
 @pytest.fixture(scope="session")
 def server_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server keeps its temporary files."""
+    """The folder of the server's temporary files."""
     return tmp_path_factory.mktemp("server")
 
 
@@ -31,7 +32,7 @@ def demo_server(server_files: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A fresh Chromium without a window."""
+    """A fresh headless Chromium."""
     if not (CHROMIUM.exists() and DRIVER.exists()):
         pytest.skip("needs Debian's chromium and chromium-driver")
     with chromium(tmp_path_factory.mktemp("profile")) as driver:
@@ -40,7 +41,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture
 def page_log(browser: webdriver.Chrome) -> webdriver.Chrome:
-    """The browser, its logs emptied of what earlier tests did."""
+    """The browser, with the logs of earlier tests cleared."""
     for kind in ("performance", "browser"):
         browser.get_log(kind)
     return browser

@@ -8,6 +8,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
 from support.browser.chromium import WAIT_S, requested_urls
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from support.serving import Server
@@ -42,7 +43,7 @@ class TryItOut:
             self._row("context", box).send_keys(text)
 
     def execute(self) -> tuple[str, str]:
-        """Press Execute; the status and the body that the page then shows."""
+        """Press Execute; returns the status and the body that the page then shows."""
         self._find("button.execute").click()
         answer = ".live-responses-table tbody .response"
         status = self._find(f"{answer} .response-col_status").text
@@ -107,7 +108,7 @@ def test_the_page_asks_nobody_but_this_server(page_log: webdriver.Chrome, demo_s
     assert f"{demo_server.url}/docs.json" in asked
     assert f"{demo_server.url}/generate" in asked
     assert {url for url in asked if not url.startswith(f"{demo_server.url}/")} == set()
-    assert page_log.get_log("browser") == []  # nothing that the policy had to refuse, either
+    assert page_log.get_log("browser") == []  # and the policy had nothing to refuse
 
 
 def test_the_browser_refuses_the_page_everything_from_elsewhere(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from selenium import webdriver
+
 from support.browser.chromium import requested_urls
 from support.browser.web_page import WebPage
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
@@ -44,7 +45,7 @@ def test_a_picture_is_taken_with_the_camera(page: WebPage) -> None:
     page.wait_for_picture()
     page.open_tab("Ask")
     page.click("ask")
-    assert "green" in page.box("answer")  # as the pattern in Chromium's place of a camera
+    assert "green" in page.box("answer")  # as the pattern of Chromium's fake camera
 
 
 def test_several_captions_each_with_its_bar(page: WebPage) -> None:
@@ -66,7 +67,7 @@ def test_the_decoding_controls_reach_the_model(page: WebPage) -> None:
     page.choose_example(0)
     page.fill("num-captions", "16\t")
     page.click("caption")
-    page.bars("captions", 16)  # a search finds so many different ones
+    page.bars("captions", 16)  # a beam search finds that many different ones
     page.find_named("button", "Decoding").click()
     page.find_named("#method label", "Nucleus sampling").click()
     page.fill("temperature", "0.1\t")
@@ -176,7 +177,7 @@ def test_the_page_asks_nobody_but_this_server(page: WebPage, demo_server: Server
     asked = requested_urls(page.browser)
     assert any(url.startswith(f"{demo_server.url}/ui/gradio_api/queue/join") for url in asked)
     assert {url for url in asked if not url.startswith(f"{demo_server.url}/")} == set()
-    # Nothing that the policy had to refuse, nothing that was not there; gradio's script itself talks to the console.
+    # The policy had nothing to refuse, and nothing was missing; gradio's own script talks to the console.
     assert [entry for entry in page.browser.get_log("browser") if entry["source"] != "console-api"] == []
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from support.demo import CAPTION, PICTURE
-from support.serving import ROOT
 
 from blip2_serve.cli.main import main
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT
 
 TRIANGLE = ROOT / "blip2_serve/ui/examples/triangle.jpeg"
 TRIANGLE_CAPTION = "a purple triangle on a black background"

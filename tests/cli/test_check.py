@@ -1,4 +1,4 @@
-"""`blip2-serve check` says what a start would take, or in one line why there is none."""
+"""`blip2-serve check` reports what the server needs, or in one line why it cannot start."""
 
 from pathlib import Path
 

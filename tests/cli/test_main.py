@@ -1,14 +1,14 @@
-"""The command starts quickly, says its version, and shows an error of ours as one line."""
+"""The command starts without heavy imports, tells its version, and shows our errors as one line."""
 
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
-from support.serving import ROOT
 
 from blip2_serve import __version__
 from blip2_serve.cli.main import main
+from support.serving import ROOT
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

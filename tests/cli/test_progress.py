@@ -1,4 +1,4 @@
-"""The progress bar is for people: on a terminal, and never in what a script reads."""
+"""The progress bar appears on a terminal, and never in output that a script reads."""
 
 import os
 import pty

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.demo import CAPTION, PICTURE
 from support.serving import ROOT, free_port, server_environment
 
 
 @contextmanager
 def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The command in a process group of its own, started in an empty folder, once it is ready, and its URL."""
+    """Run the command in its own process group and an empty folder; yield it, once ready, with its URL."""
     port = free_port()
     command = [sys.executable, "-m", "blip2_serve", "serve", *arguments, "--port", str(port), "--host", "127.0.0.1"]
     (folder / "empty").mkdir()
@@ -60,7 +61,7 @@ def test_it_answers_and_sigterm_ends_it_and_its_children(tmp_path: Path) -> None
 
 def test_control_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
     with serving(tmp_path, "demo") as (process, _):
-        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the child as well
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the child gets it as well
         assert process.wait(30) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
 

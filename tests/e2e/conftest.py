@@ -1,16 +1,17 @@
-"""The demo checkpoint's server, and one HTTP client for the tests that talk to the shared tiny one."""
+"""Servers on the demo checkpoint and with faults, and a client of the shared tiny server."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+
 from support.serving import Server, serve
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server on the demo checkpoint, every other setting as in all tests (see tests/support/serving.py)."""
+    """The real server on the demo checkpoint, otherwise with the settings of all tests (tests/support/serving.py)."""
     with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
         yield running
 
@@ -24,13 +25,13 @@ def http(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def fuse(tmp_path: Path) -> Path:
-    """Once this file exists, the next decode step of `faulty` raises."""
+    """A path: once the file exists, the next decode step of `faulty` raises."""
     return tmp_path / "fuse"
 
 
 @pytest.fixture
 def faulty(tiny_checkpoints: dict[str, Path], tmp_path: Path, fuse: Path) -> Iterator[Server]:
-    """The real server on the tiny OPT checkpoint with slow steps, see tests/support/faulty_service.py."""
+    """The real server on the tiny OPT checkpoint with slow decode steps (tests/support/faulty_service.py)."""
     settings = {"BLIP2_MODEL": str(tiny_checkpoints["opt"]), "FUSE": str(fuse), "BLIP2_MAX_ROWS": "16"}
     with serve(tmp_path, settings, "tests.support.faulty_service:Blip2") as running:
         yield running

@@ -5,19 +5,19 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from support.bentos import Bento, build_bento, export_tracked_files
-from support.demo import CAPTION, PICTURE
-from support.serving import ROOT, serve
 
 from blip2_serve.config import DEFAULT_MODEL
 from blip2_serve.model.checkpoints import BUNDLED
+from support.bentos import Bento, build_bento, export_tracked_files
+from support.demo import CAPTION, PICTURE
+from support.serving import ROOT, serve
 
 SECRET = "a-token-that-nobody-may-see"
 
 
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory) -> Bento:
-    """A Bento of a tree in which a careless person left secrets, built where the settings are no good."""
+    """A Bento built from a tree with secrets left in it, under invalid settings."""
     tree = export_tracked_files(tmp_path_factory.mktemp("tree"))
     for careless in (".env", "blip2_serve/.env.local", "blip2_serve/checkpoints/demo/.env", ".git/config"):
         (tree / careless).parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Bento:
 
 
 def packed(bento: Bento) -> set[str]:
-    """Every file of the Bento's source, by its path there."""
+    """List the files of the Bento's source by relative path."""
     source = bento.folder / "src"
     return {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
 
@@ -64,7 +64,7 @@ def test_its_default_model_is_that_of_the_service(bento: Bento) -> None:
 
 def test_it_serves_the_demo_checkpoint(bento: Bento, tmp_path: Path) -> None:
     settings = {"BLIP2_MODEL": "demo", "BLIP2_UI": "on", "BENTOML_HOME": str(bento.home)}
-    # From an empty folder, so that the Bento's code is served and not this one.
+    # From an empty folder, so that the Bento's code is served and not this tree's.
     with serve(tmp_path, settings, target=bento.tag, cwd=tmp_path) as server:
         reply = httpx.post(f"{server.url}/generate", files={"img": PICTURE.read_bytes()}, timeout=60)
         assert (reply.status_code, reply.text) == (200, CAPTION)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
 from PIL import Image
+
 from support.pictures import jpeg
 from support.serving import Server
 
@@ -72,7 +73,7 @@ def test_a_refusal_reaches_the_caller_with_its_message(client: bentoml.SyncHTTPC
 
 
 def test_the_asynchronous_client_keeps_many_requests_in_the_air(server: Server, picture: Path) -> None:
-    """With images, not paths: BentoML 1.4.40 closes the files of all its calls when one of them has its answer."""
+    """Send images, not paths: BentoML 1.4.40 closes the files of all calls when the first is answered."""
 
     async def ask(images: list[Image.Image]) -> list[str]:
         async with bentoml.AsyncHTTPClient(server.url) as client:

@@ -1,6 +1,6 @@
-"""schemathesis against the real server: whatever is sent, every answer is as docs/openapi.json declares it.
+"""schemathesis against the real server: every answer to any request conforms to docs/openapi.json.
 
-`CONTRACT_EXAMPLES=500 pytest tests/e2e/test_contract.py --hypothesis-seed=1` asks for more, and at random.
+`CONTRACT_EXAMPLES=500 pytest tests/e2e/test_contract.py --hypothesis-seed=1` sends more requests, at random.
 """
 
 import base64
@@ -22,10 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
-from support.pictures import jpeg
-from support.serving import Server
 
 from scripts.write_openapi import OPENAPI
+from support.pictures import jpeg
+from support.serving import Server
 
 CHECKS = [
     not_a_server_error,
@@ -46,13 +46,13 @@ contract = schemathesis.openapi.from_path(OPENAPI)
 
 @contract.hook
 def before_generate_case(context: schemathesis.HookContext, strategy: Cases) -> Cases:
-    """Half of the requests as they come, and half such that many reach the model."""
+    """Send half of the requests as generated, and make the other half likely to reach the model."""
     return strategy | strategy.flatmap(sensible)
 
 
 @st.composite
 def sensible(draw: st.DrawFn, case: schemathesis.Case) -> schemathesis.Case:
-    """`case` with a real picture, few options that could contradict each other, and a model that is there."""
+    """Give `case` a real picture and an existing model, and keep few of its options, so that they rarely conflict."""
     body = case.body
     if isinstance(body, dict):
         others = sorted(body.keys() - {"img", "img_id", "imgs", "model", "messages"})
@@ -63,7 +63,7 @@ def sensible(draw: st.DrawFn, case: schemathesis.Case) -> schemathesis.Case:
 
 @st.composite
 def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
-    """The fields of `case` that show a picture, as its kind of body has them."""
+    """Draw the picture fields of `case` for its media type."""
     picture: bytes | str = draw(st.sampled_from(PICTURES))
     if case.media_type != "multipart/form-data":
         picture = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

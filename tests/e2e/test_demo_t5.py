@@ -1,17 +1,18 @@
-"""`BLIP2_MODEL=demo-t5` says of the project's picture what the README says that `demo` says."""
+"""`BLIP2_MODEL=demo-t5` gives the answers about demo.jpeg that the README shows for `demo`."""
 
 import json
 from collections.abc import Iterator
 
 import httpx
 import pytest
+
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from support.serving import serve
 
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of the server on the bundled Flan-T5."""
+    """A client of a server on the bundled Flan-T5."""
     with (
         serve(tmp_path_factory.mktemp("demo-t5"), {"BLIP2_MODEL": "demo-t5"}) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
@@ -23,7 +24,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     ("path", "fields", "answer"),
     [
         ("/generate", {}, CAPTION),
-        # A Flan-T5 says the rest only: the beginning is what its encoder reads.
+        # A Flan-T5 writes only the rest: its encoder reads the prefix.
         ("/generate", {"txt": PREFIX}, CAPTION.removeprefix(PREFIX).strip()),
         ("/vqa", {"txt": QUESTION}, ANSWER),
         ("/chat", {"txt": FOLLOW_UP, "context": json.dumps([TURN])}, FOLLOW_UP_ANSWER),

@@ -10,19 +10,19 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from support.pictures import gradient, jpeg
-from support.serving import serve
 
 from blip2_serve.families import OPT
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
+from support.pictures import gradient, jpeg
+from support.serving import serve
 
 IMG = {"img": ("a.jpg", jpeg(), "image/jpeg")}
 
 
 def expected(loaded: LoadedModel, prompt: str, begins: str = "", **options: object) -> str:
-    """The reference's answer about `jpeg()`."""
+    """Return the reference's answer about `jpeg()`."""
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
     generated = Reference(loaded).generate(image, loaded.encode_text(prompt), DecodingOptions(**options))  # type: ignore[arg-type]
     return (begins + loaded.decode_text(generated.ids)).strip()
@@ -102,7 +102,7 @@ def test_turns_that_do_not_fit_are_dropped_from_the_oldest(http: httpx.Client) -
 
 
 def test_the_context_holds_exactly_512_tokens_with_picture_and_answer(http: httpx.Client) -> None:
-    # One token a character: BOS, "Question: ", the text, " Answer:", 5 image tokens, 12 new tokens.
+    # One token per character: BOS, "Question: ", the text, " Answer:", 5 image tokens, 12 new tokens.
     room = 512 - 5 - 12 - 1 - len("Question: ") - len(" Answer:")
     fits = http.post("/vqa", files=IMG, data={"txt": "x" * room, "max_new_tokens": 12})
     assert fits.status_code == 200

@@ -1,4 +1,4 @@
-"""Callers that vanish and an engine that dies, against the real server."""
+"""Vanishing callers and a dying engine, on the real server."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.pictures import jpeg
 from support.serving import Server
 
@@ -32,7 +33,7 @@ def test_an_error_in_the_loop_answers_everybody_and_turns_the_probes_false(fault
 
 
 def test_a_caller_that_vanishes_frees_its_rows(faulty: Server) -> None:
-    """All 16 rows are taken by a caller that would keep them for long; the next caller gets them at once."""
+    """Callers that would hold all 16 rows for long disconnect; the next caller gets rows at once."""
     began = time.monotonic()
     assert caption(faulty, 0, **LONG).status_code == 200
     whole = time.monotonic() - began

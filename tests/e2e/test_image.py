@@ -1,4 +1,4 @@
-"""The image that the Bento's own Dockerfile makes captions a picture, not as root and on a read-only root."""
+"""The image built by the Bento's Dockerfile captions a picture as a normal user on a read-only root."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.bentos import build_bento, environment_with_tools, export_tracked_files
 from support.demo import CAPTION, PICTURE
 from support.serving import ROOT

@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+
 from support.pictures import jpeg
 
 PICTURE = jpeg(seed=11)

@@ -1,4 +1,4 @@
-"""Pictures by URL, with a server that was told from where it may fetch them."""
+"""Pictures by URL, on a server whose settings allow some hosts."""
 
 import base64
 import hashlib
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.pictures import jpeg, png_header_of
 from support.serving import Server, serve
 
@@ -16,10 +17,10 @@ PATHS = {"/a.jpg": jpeg(), "/bomb.png": png_header_of(60_000, 60_000), "/text": 
 
 
 class Pictures(http.server.BaseHTTPRequestHandler):
-    """A server of a few files, and of one redirect to where nothing may be fetched."""
+    """Serve a few files, and one redirect to a forbidden address."""
 
     def do_GET(self) -> None:
-        """Answer as a web server does."""
+        """Send the file at this path, or the redirect."""
         self.send_response(302 if self.path == "/away" else 200)
         self.send_header("Content-Length", str(len(PATHS.get(self.path, b""))))
         self.send_header("Location", "http://127.0.0.1:1/")
@@ -27,7 +28,7 @@ class Pictures(http.server.BaseHTTPRequestHandler):
         self.wfile.write(PATHS.get(self.path, b""))
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")

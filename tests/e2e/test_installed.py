@@ -1,4 +1,4 @@
-"""In an empty environment `pip install` gives a command that captions, checks and serves from any folder."""
+"""`pip install` into an empty environment gives a command that captions, checks and serves from any folder."""
 
 import os
 import re
@@ -11,18 +11,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.bentos import export_tracked_files
 from support.demo import CAPTION, PICTURE
 from support.serving import ROOT, free_port, server_environment
 
 pytestmark = pytest.mark.slow
-# The pinned one: another may be another gigabyte to download.
+# The pinned version: another could mean another gigabyte to download.
 TORCH = re.search(r"^torch==.*$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`blip2-serve` of a fresh virtual environment, installed from a copy that is gone afterwards."""
+    """`blip2-serve` in a fresh virtual environment, installed from a copy of the tree that is then deleted."""
     assert TORCH is not None
     environment, tree = tmp_path_factory.mktemp("venv"), export_tracked_files(tmp_path_factory.mktemp("tree"))
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -33,7 +34,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: Path, folder: Path, *arguments: object, **variables: str) -> str:
-    """What the command prints when started in `folder`."""
+    """Run the command in `folder` and return its output."""
     environment = server_environment(folder, variables)
     return subprocess.check_output([command, *map(str, arguments)], cwd=folder, env=environment, text=True, timeout=120)
 

@@ -1,4 +1,4 @@
-"""An InstructBLIP behind the real server: every endpoint answers what transformers answers to picture and prompt."""
+"""InstructBLIP on the real server: every endpoint gives transformers' answer to picture and prompt."""
 
 import io
 import json
@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from support.pictures import jpeg
-from support.serving import serve
 
 from blip2_serve.families import INSTRUCTBLIP_FLAN_T5 as FAMILY
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
+from support.pictures import jpeg
+from support.serving import serve
 
 IMG = {"img": ("a.jpg", jpeg(), "image/jpeg")}
 PICTURE = Image.open(io.BytesIO(jpeg())).convert("RGB")
@@ -38,7 +38,7 @@ def loaded(tiny_models: dict[str, LoadedModel]) -> LoadedModel:
 
 
 def expected(loaded: LoadedModel, prompt: str, **options: object) -> str:
-    """The reference's answer about the picture, with the family's own defaults of decoding."""
+    """Return the reference's answer about the picture, decoded with `options`."""
     generated = Reference(loaded).generate(
         PICTURE, loaded.encode_text(prompt), DecodingOptions(**options), loaded.encode_instruction(prompt)
     )
@@ -78,7 +78,7 @@ def test_choices_are_as_likely_as_in_transformers(http: httpx.Client, loaded: Lo
 
 
 def test_another_question_about_a_picture_is_asked_by_its_id(http: httpx.Client, loaded: LoadedModel) -> None:
-    """Its image tokens are others, although the picture is the same."""
+    """The image tokens differ by question, although the picture is the same."""
     image_id = http.post("/vqa", files=IMG, data={"txt": "what is it?"}).headers["x-image-id"]
     reply = http.post("/vqa", data={"img_id": image_id, "txt": "where is it?"})
     assert reply.status_code == 200

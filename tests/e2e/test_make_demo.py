@@ -1,4 +1,4 @@
-"""`make demo` says in one line how to call it, and that line works when pasted."""
+"""`make demo` prints one command to call the server, and that command works."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.readme import examples
 from support.serving import ROOT, free_port, server_environment
 

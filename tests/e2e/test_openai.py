@@ -10,12 +10,13 @@ import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
+
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
 from support.serving import Server
 
 SOURCE = f"data:image/jpeg;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"
 IMAGE = {"type": "image_url", "image_url": {"url": SOURCE}}
-# At this temperature the demo checkpoint, which is sure of itself, says many things.
+# The demo checkpoint is very certain; only at this temperature do its answers vary.
 WILD = {"temperature": 2.0, "seed": 3, "max_tokens": 12}
 
 

@@ -1,4 +1,4 @@
-"""Chat callers that vanish, and streams that break, against the real server with slow steps."""
+"""Vanishing chat callers and broken streams, on the real server with slow decode steps."""
 
 import base64
 import time
@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+
 from support.pictures import jpeg
 from support.serving import Server, serve
 
@@ -20,7 +21,7 @@ def body(seed: int, **options: Any) -> dict[str, Any]:
     return {"model": "blip2", "messages": [{"role": "user", "content": parts}], **options}
 
 
-# Of 16 answers drawn from the tiny model some go on for long.
+# Among 16 answers sampled from the tiny model, some are long.
 LONG = {"n": 16, "temperature": 1.0, "max_tokens": MOST}
 
 
@@ -30,7 +31,7 @@ def post(server: Server, call: dict[str, Any], timeout_s: float = 120) -> httpx.
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_caller_that_vanishes_frees_its_rows(faulty: Server, stream: bool) -> None:
-    """All 16 rows are taken by callers that would keep them for long; the next caller gets them at once."""
+    """Callers that would hold all 16 rows for long disconnect; the next caller gets rows at once."""
     began = time.monotonic()
     assert post(faulty, body(0, **LONG)).status_code == 200
     whole = time.monotonic() - began
@@ -52,7 +53,7 @@ def leave(server: Server, call: dict[str, Any], after_s: float) -> None:
 
 
 def broken_stream(server: Server, fuse: Path | None) -> tuple[list[str], openai.APIError]:
-    """The pieces that came before the error, and the error as the client raises it."""
+    """Return the pieces that came before the error, and the error as the client raises it."""
     pieces: list[str] = []
 
     def listen(client: openai.OpenAI) -> None:

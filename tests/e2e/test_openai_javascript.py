@@ -6,18 +6,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, QUESTION, TURN
 from support.serving import serve
 
 pytestmark = pytest.mark.slow
 
-CLIENT = "openai@6.30.1"  # runs on Node 18, which is Debian 12's, as on later ones; from 7 on it asks for Node 22
+CLIENT = "openai@6.30.1"  # the last major version that runs on Debian 12's Node 18; version 7 needs Node 22
 SCRIPT = Path(__file__).with_name("openai_client.mjs")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the client in its node_modules."""
+    """A folder with the client in node_modules and the script beside it."""
     if shutil.which("npm") is None:
         pytest.skip("needs Debian's nodejs and npm")
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", f"--cache={tmp_path / 'cache'}"]

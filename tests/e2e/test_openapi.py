@@ -1,4 +1,4 @@
-"""The OpenAPI document: the one in docs/ is what the server answers, it has every route, and its examples work."""
+"""docs/openapi.json equals the server's answer, has every route, and its examples work."""
 
 import json
 import re
@@ -8,23 +8,23 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from support.readme import REFERENCE
-from support.serving import ROOT, Server
 
 from blip2_serve.api.openai.app import PATHS
 from blip2_serve.api.openapi.infrastructure import INFRASTRUCTURE
 from scripts.write_openapi import OPENAPI
+from support.readme import REFERENCE
+from support.serving import ROOT, Server
 
 SPEC = json.loads(OPENAPI.read_text())
 MULTIPART, FORM, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
 OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch")
 CHAT = "/v1/chat/completions"
-# The picture in JSON is the file made smaller: another file.
+# The examples' JSON picture is a smaller version of the file, so its id differs, too.
 NOT_THE_SAME = {"id", "created", "image_id"}
 
 
 def examples() -> list[tuple[str, str, dict[str, Any]]]:
-    """Path, kind and value of every example of a body."""
+    """List path, media type and value of every example body."""
     bodies = [
         (path, kind, body)
         for path, item in SPEC["paths"].items()
@@ -35,7 +35,7 @@ def examples() -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def post(url: str, kind: str, body: dict[str, Any]) -> httpx.Response:
-    """`body` as `kind`. In a form lists are JSON, but those of pictures, which are repeated."""
+    """Send `body` as media type `kind`. A form has lists as JSON, except pictures, which repeat the field."""
     if kind == JSON:
         return httpx.post(url, json=body, timeout=60)
     pictures = {name: body[name] for name in ("img", "imgs") if name in body}
@@ -50,7 +50,7 @@ def post(url: str, kind: str, body: dict[str, Any]) -> httpx.Response:
 
 
 def near(shown: Any) -> Any:
-    """What equals `shown` but for small differences of numbers, and for what no two answers share."""
+    """Return `shown` with approximate numbers, without the fields that differ in every answer."""
     if isinstance(shown, dict):
         return {name: near(value) for name, value in shown.items() if name not in NOT_THE_SAME}
     if isinstance(shown, list):
@@ -59,23 +59,10 @@ def near(shown: Any) -> Any:
 
 
 def said(answer: Any) -> Any:
-    """`answer` without what no two answers share."""
+    """Return `answer` without the fields that differ in every answer."""
     if isinstance(answer, dict):
         return {name: said(value) for name, value in answer.items() if name not in NOT_THE_SAME}
     return [said(each) for each in answer] if isinstance(answer, list) else answer
-
-
-def test_schemas_keep_the_names_that_clients_have_generated_code_by(server: Server) -> None:
-    routes = httpx.get(f"{server.url}/schema.json", timeout=60).json()["routes"]
-    names = {route["name"]: route["input"]["title"] for route in routes}
-    assert names == {
-        "generate": "CaptionInput",
-        "vqa": "AnswerInput",
-        "chat": "ChatInput",
-        "captions": "CaptionsInput",
-        "choose": "ChooseInput",
-        "batch": "BatchInput",
-    }
 
 
 def test_the_file_is_what_the_server_answers(http: httpx.Client) -> None:
@@ -125,3 +112,15 @@ def test_an_example_is_answered_as_shown(path: str, kind: str, body: dict[str, A
         case _:
             chunks = [json.loads(line[6:]) for line in reply.text.split("\n\n") if line.startswith("data: {")]
             assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "blue"
+
+
+def test_schemas_keep_the_names_that_clients_have_generated_code_by(server: Server) -> None:
+    routes = httpx.get(f"{server.url}/schema.json", timeout=60).json()["routes"]
+    assert {route["name"]: route["input"]["title"] for route in routes} == {
+        "generate": "CaptionInput",
+        "vqa": "AnswerInput",
+        "chat": "ChatInput",
+        "captions": "CaptionsInput",
+        "choose": "ChooseInput",
+        "batch": "BatchInput",
+    }

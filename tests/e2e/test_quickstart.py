@@ -1,4 +1,4 @@
-"""examples/quickstart.ipynb runs from its first cell to its last and prints what is stored in it."""
+"""examples/quickstart.ipynb runs from first cell to last and prints its stored output."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support.notebook import code_cells, stored_output
 from support.serving import ROOT, free_port, server_environment
 
@@ -15,7 +16,7 @@ NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str | None]]:
-    """What each code cell printed and showed."""
+    """The printed and displayed output of each code cell."""
     home = tmp_path_factory.mktemp("quickstart")
     notebook = home / "quickstart.ipynb"
     notebook.write_text(NOTEBOOK.read_text().replace("localhost:3000", f"localhost:{free_port()}"))
@@ -48,7 +49,7 @@ def test_it_shows_the_picture(results: list[dict[str, str | None]]) -> None:
 
 
 def _end_group(group: int) -> None:
-    """End what a cell that raised has left behind, its server above all."""
+    """End the processes, above all the server, that a failed cell left behind."""
     try:
         os.killpg(group, signal.SIGTERM)
     except ProcessLookupError:

@@ -1,14 +1,14 @@
-"""Every command of README.md and the documents runs against the demo checkpoint and prints what is said there."""
+"""Each command in README.md and its companions runs on the demo checkpoint and prints its documented output."""
 
 import re
 from pathlib import Path
 
 import pytest
-from support.readme import DOCS, PICTURES, README, REFERENCE, Example, examples, run
-from support.serving import Server
 
 from blip2_serve.config import Settings
 from blip2_serve.families import FAMILIES, Family
+from support.readme import DOCS, PICTURES, README, REFERENCE, Example, examples, run
+from support.serving import Server
 
 STARTED_ELSEWHERE = {
     "make demo\n": "tests/e2e/test_make_demo.py",
@@ -89,7 +89,7 @@ def test_the_document_says_each_prompt_and_default(family: Family) -> None:
 
 
 def _anchor(heading: str) -> str:
-    """The name that GitHub gives to a heading."""
+    """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 

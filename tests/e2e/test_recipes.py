@@ -1,13 +1,13 @@
-"""Every command of docs/recipes.md, run on a folder of drawn pictures, prints what is said there."""
+"""Every command in docs/recipes.md, run on drawn pictures, prints the documented output."""
 
 from pathlib import Path
 
 import pytest
+
 from support.readme import RECIPES, Example, examples, run
 from support.serving import ROOT, Server
-
-from training.drawing import draw
-from training.scenes import Item, Scene
+from training.pictures.drawing import draw
+from training.pictures.scenes import Item, Scene
 
 PHOTOS = {
     "chair.png": Scene(640, 480, "white", (Item("square", "red", 200, 120, 230),)),
@@ -19,7 +19,7 @@ PHOTOS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that holds what the commands name: `photos` and `examples`."""
+    """A folder with the commands' files: `photos` and `examples`."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, scene in PHOTOS.items():

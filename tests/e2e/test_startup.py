@@ -1,4 +1,4 @@
-"""Where the settings or the weights are no good, the whole process ends within seconds with one line."""
+"""With unusable settings or weights, the whole process ends within seconds, with one line."""
 
 import os
 import shutil
@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.serving import ROOT, free_port, server_environment, start_server
 
 
 def ended_with(tmp_path: Path, settings: dict[str, str]) -> str:
-    """Start the server, wait for its end and return the line that says why."""
+    """Start the server, wait for it to exit and return the line that gives the reason."""
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = start_server(tmp_path, settings, free_port(), output)

@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+
 from support.pictures import jpeg
 from support.serving import Server, serve
 
-# Notes down whom the server's processes look up or connect to, before they import anything else.
+# Logs every host that the server's processes look up or connect to, from before their first import.
 LISTENER = """
 import os, sys
 def note(event, args):
@@ -27,7 +28,7 @@ MAX_BYTES = 1_000_000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Temporary files of the server, and what it is given beside its code."""
+    """The server's temporary folder, with the listener and a killed process's pictures in it."""
     made = tmp_path_factory.mktemp("page")
     (made / "sitecustomize.py").write_text(LISTENER)
     killed = made / "blip2-ui-of-a-killed-process"
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page_server(tiny_checkpoints: dict[str, Path], folder: Path) -> Iterator[Server]:
-    """The real server on the tiny OPT checkpoint; when the tests are over, nothing of what they sent is left."""
+    """The real server on the tiny OPT checkpoint; it must leave no uploads behind."""
     settings = {
         "BLIP2_MODEL": str(tiny_checkpoints["opt"]),
         "BLIP2_UI": "on",
@@ -62,7 +63,7 @@ def page(page_server: Server) -> Iterator[httpx.Client]:
 
 
 def config_of(page: httpx.Client) -> dict[str, Any]:
-    """What gradio tells its script about the page."""
+    """Return the configuration that gradio's script reads from the page."""
     text = page.get("/").text
     start = text.index("window.gradio_config = ") + len("window.gradio_config = ")
     config: dict[str, Any] = json.JSONDecoder().raw_decode(text, start)[0]
@@ -70,13 +71,13 @@ def config_of(page: httpx.Client) -> dict[str, Any]:
 
 
 def upload(page: httpx.Client, data: bytes) -> str:
-    """Send a picture as the page does; its path there."""
+    """Upload a picture as the page does; return its path on the server."""
     paths: list[str] = page.post("/gradio_api/upload", files={"files": ("a.jpeg", data)}).json()
     return paths[0]
 
 
 def asked(page: httpx.Client, path: str) -> dict[str, Any]:
-    """Press "Ask" about a picture; the last message about it."""
+    """Press "Ask" about a picture; return the final message."""
     button = next(part["id"] for part in config_of(page)["components"] if part["props"].get("elem_id") == "ask")
     event = next(each for each in config_of(page)["dependencies"] if [button, "click"] in each["targets"])
     picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -118,7 +119,7 @@ def test_a_file_of_the_machine_cannot_be_named(page: httpx.Client, folder: Path)
 
 def test_a_picture_is_kept_in_a_private_folder_below_the_temporary_one(page: httpx.Client, folder: Path) -> None:
     kept = Path(upload(page, jpeg(20, 20)))
-    (own,) = folder.glob("blip2-ui-*")  # that of the killed process is gone
+    (own,) = folder.glob("blip2-ui-*")  # the killed process's folder is gone
     assert kept.is_relative_to(own)
     assert own.stat().st_mode & 0o777 == 0o700
 
@@ -127,7 +128,7 @@ def test_nobody_else_is_asked(page: httpx.Client, folder: Path) -> None:
     asked(page, upload(page, jpeg(20, 20)))
     hosts = {line.split(" ", 1)[1] for line in (folder / "asked").read_text().splitlines()}
     assert {host for host in hosts if host not in ("127.0.0.1", "localhost") and not host.startswith("/")} == set()
-    assert "127.0.0.1" in hosts  # the listener hears something
+    assert "127.0.0.1" in hosts  # the listener works
 
 
 def test_the_examples_are_there(page: httpx.Client) -> None:

@@ -9,7 +9,7 @@ from blip2_serve.engine.engine import Engine
 
 @pytest.fixture
 def started() -> Iterator[Callable[[Engine], Engine]]:
-    """Starts an engine."""
+    """Start engines, and stop them after the test."""
     engines: list[Engine] = []
 
     def start(engine: Engine) -> Engine:

@@ -8,6 +8,11 @@ import torch
 from engine.test_parity import assert_same, cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from blip2_serve.engine.messages import Finished, Request
+from blip2_serve.errors import InvalidField
+from blip2_serve.model.reference import score_continuation
+from blip2_serve.options import DecodingOptions
 from support.engine.driving import Driver, answer, make_engine
 from support.engine.faulty import POISON, faulty_engine, poison
 from support.engine.wide_models import (
@@ -20,11 +25,6 @@ from support.engine.wide_models import (
     make_model,
     pixel_values_of,
 )
-
-from blip2_serve.engine.messages import Finished, Request
-from blip2_serve.errors import InvalidField
-from blip2_serve.model.reference import score_continuation
-from blip2_serve.options import DecodingOptions
 
 Continuations = tuple[tuple[int, ...], ...]
 

@@ -1,4 +1,4 @@
-"""The engine's thread: calls from other threads, and a loop that dies or hangs, which is known at once."""
+"""The engine's thread: calls from other threads, and a loop that dies or hangs, which is noticed at once."""
 
 import random
 import threading
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import make_engine
-from support.engine.faulty import faulty_engine
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished
 from blip2_serve.errors import EngineDead
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import make_engine
+from support.engine.faulty import faulty_engine
+from support.engine.wide_models import Case, make_model
 
 OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
 BEAMS = DecodingOptions(num_beams=3, max_new_tokens=12)

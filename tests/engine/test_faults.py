@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, encoder_of, make_engine
-from support.engine.faulty import POISON, faulty_engine, poison
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.runner import DeviceLost
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import EngineFailure
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, encoder_of, make_engine
+from support.engine.faulty import POISON, faulty_engine, poison
+from support.engine.wide_models import Case, make_model
 
 OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
 BEAMS = DecodingOptions(num_beams=3, max_new_tokens=12)

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine import wide_models
-from support.engine.driving import Driver, answer, make_engine
-from support.engine.wide_models import Case, ids_of, make_model
 
 from blip2_serve.engine.messages import KnownImage, Request
 from blip2_serve.engine.vision.image_cache import ImageCache, ImageFolder
 from blip2_serve.errors import UnknownImage
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import Case, ids_of, make_model
 
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=20)
 
@@ -28,7 +28,7 @@ def sent(request_id: int) -> Request:
 
 
 def known(request_id: int) -> Request:
-    """The same request, by the key of its picture."""
+    """Make the same request, by the key of its picture."""
     return dataclasses.replace(sent(request_id), image=KnownImage(wide_models.image(0).key))
 
 
@@ -59,7 +59,7 @@ def test_a_picture_that_waits_to_be_encoded_is_waited_for(model: Any) -> None:
     driver = Driver(make_engine(model, max_images_per_step=1))
     driver.send(Case(1, (2, 9), GREEDY).request(0), sent(1), known(2))
     driver.step()
-    driver.engine.cancel(1)  # its pixels stay as long as somebody waits for them
+    driver.engine.cancel(1)  # its pixels stay while another request waits for them
     driver.run()
     assert ids_of(driver.finished(2).rows) == ids_of(answer(model, sent(1)).rows)
     assert driver.events[1] == []

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine import wide_models
-from support.engine.driving import Driver, answer, decode, encoder_of, make_engine
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.messages import Finished, Request, TokenEvent
 from blip2_serve.engine.sequence import SequenceState, Stage
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidField, PromptTooLong
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, decode, encoder_of, make_engine
+from support.engine.wide_models import Case, make_model
 
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=20)
 BEAMS = DecodingOptions(num_beams=5, max_new_tokens=20)

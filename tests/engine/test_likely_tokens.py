@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, make_engine
-from support.engine.wide_models import IMAGE_ID, NUM_QUERIES, Case, make_model, pixel_values_of
-from support.engine.wide_models import image as image_of
 
 from blip2_serve.engine.messages import LikelyToken, TokenEvent
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import IMAGE_ID, NUM_QUERIES, Case, make_model, pixel_values_of
+from support.engine.wide_models import image as image_of
 
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=12)
 PENALISED = DecodingOptions(num_beams=1, max_new_tokens=12, repetition_penalty=1.7)

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, make_engine
-from support.engine.faulty import faulty_engine
-from support.engine.wide_models import Case, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,6 +14,9 @@ from blip2_serve.engine.cache.kv_cache import KVCache
 from blip2_serve.engine.messages import Failed, Finished
 from blip2_serve.errors import EngineFailure
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.faulty import faulty_engine
+from support.engine.wide_models import Case, make_model
 
 OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
 BEAMS = DecodingOptions(num_beams=3, max_new_tokens=12)
@@ -53,7 +53,7 @@ def test_out_of_memory_of_a_request_alone_is_its_own_failure_however_often(model
 
 
 class NoNewMemory(TorchDispatchMode):
-    """Lets only those operations pass that write to or look at memory which is there, except within `allowed`."""
+    """Lets only operations pass that write to or view existing memory, except within `allowed`."""
 
     allowed = False
 
@@ -92,7 +92,7 @@ def test_memory_is_taken_only_where_running_out_of_it_is_survived(model: Any, mo
 
 
 class ScarceMemory(TorchDispatchMode):
-    """Every now and then an operation finds no memory, as long as `is_scarce`."""
+    """Now and then lets an operation find no memory, while `is_scarce`."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ScarceMemory(TorchDispatchMode):
 def test_scarce_memory_changes_no_answer_and_loses_no_request(
     kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request may fail, but what is answered is right, and the books balance."""
+    """A request may fail, but every answer is right, and the books balance."""
     model, mode, attempt = make_model(kind, "one", torch.float32), ScarceMemory(seed), runner._attempt
     cases = [
         Case(n % 5, (2, 5 + n), DecodingOptions(num_beams=1 + n % 4, repetition_penalty=1 + n % 2, max_new_tokens=9))
@@ -138,7 +138,7 @@ def test_scarce_memory_changes_no_answer_and_loses_no_request(
 
 @pytest.fixture
 def limit_slots(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets how many slots memory holds: all together, whatever their shape; only the last layer finds that out."""
+    """Limit the slots that memory holds, of all shapes together; only the last layer runs out of memory."""
     owned: dict[KVCache, int] = {}
 
     def limit(slots: int) -> None:

@@ -1,4 +1,4 @@
-"""Token for token what transformers answers, alone and in company."""
+"""Answers equal those of transformers token for token, alone and in company."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.engine import wide_models
-from support.engine.driving import Driver, answer, backend_of, make_engine, transformers_encoder
-from support.engine.wide_models import KINDS, Case, Oracle, ask_transformers, make_model
 
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.driving import Driver, answer, backend_of, make_engine, transformers_encoder
+from support.engine.wide_models import KINDS, Case, Oracle, ask_transformers, make_model
 
 MARGIN = 1e-4
 
 
 def make_options(**fields: Any) -> DecodingOptions:
-    """A minimum beyond the maximum makes transformers warn; nobody can ask for it over HTTP."""
+    """Cap the minimum at the maximum: transformers warns about more, and nobody can ask for it over HTTP."""
     fields["min_new_tokens"] = min(fields["min_new_tokens"], fields["max_new_tokens"])
     return DecodingOptions(**fields)
 
@@ -114,7 +114,7 @@ def test_in_float32_only_near_ties_may_differ(kind: str) -> None:
 
 
 def margin(model: Any, case: Case, row: FinishedRow, oracle: Oracle) -> float:
-    """How much better transformers' own answer is than ours, by its own measure."""
+    """Return by how much transformers' own answer beats ours, by its own measure."""
     if oracle.beam_scores is not None and row.beam_score is not None:
         return abs(oracle.beam_scores[0] - row.beam_score)
     place = next(n for n, (ours, theirs) in enumerate(zip(row.ids, oracle.ids[0], strict=False)) if ours != theirs)
@@ -153,7 +153,7 @@ def test_fused_weights_are_shared_with_the_model_and_not_copied(kind: str) -> No
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
 def test_bfloat16_runs_and_company_changes_few_captions(kind: str) -> None:
-    """Larger products round differently in bfloat16: counted here, and promised to nobody."""
+    """Larger products round differently in bfloat16: counted here, but not promised."""
     model = make_model(kind, "one", torch.bfloat16)
     batch = [Case(n % 4, (2, 5 + n), DecodingOptions(num_beams=(1, 5)[n % 2], max_new_tokens=12)) for n in range(40)]
     driver = Driver(make_engine(model, max_rows=64))

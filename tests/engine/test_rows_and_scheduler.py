@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.engine.wide_models import Case
 
 from blip2_serve.engine.cache.rows import BlockShape, RowBooks, shape_for
 from blip2_serve.engine.scheduler import MAX_OVERTAKES, Scheduler
 from blip2_serve.engine.sequence import Prefix, SequenceState
 from blip2_serve.engine.vision.batcher import VisionBatcher
 from blip2_serve.options import DecodingOptions
+from support.engine.wide_models import Case
 
 SMALL = BlockShape(16, 1, 32, beams=False)
 LARGE = BlockShape(512, 16, 256, beams=True)

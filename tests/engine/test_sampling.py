@@ -4,9 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, make_engine
-from support.engine.wide_models import Case, make_model, pixel_values_of
-from support.engine.wide_models import image as image_of
 from transformers import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -19,6 +16,9 @@ from blip2_serve.engine.cache.rows import shape_for
 from blip2_serve.engine.decoding.picking import warp
 from blip2_serve.engine.sequence import Prefix, SequenceState
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, make_engine
+from support.engine.wide_models import Case, make_model, pixel_values_of
+from support.engine.wide_models import image as image_of
 
 
 def sampling(**fields: Any) -> DecodingOptions:
@@ -26,7 +26,7 @@ def sampling(**fields: Any) -> DecodingOptions:
 
 
 def transformers_warpers(options: DecodingOptions) -> LogitsProcessorList:
-    """In the order of `_get_logits_processor`."""
+    """Build transformers' warpers, in the order of `_get_logits_processor`."""
     processors = LogitsProcessorList()
     if options.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))

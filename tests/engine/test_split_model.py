@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine import wide_models
-from support.engine.wide_models import KINDS, make_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blip2_serve.engine.backends import Backend, make_backend
@@ -16,6 +14,8 @@ from blip2_serve.engine.cache.rows import make_books
 from blip2_serve.engine.engine import make_sequence
 from blip2_serve.engine.messages import ImageInput, Request
 from blip2_serve.options import DecodingOptions
+from support.engine import wide_models
+from support.engine.wide_models import KINDS, make_model
 
 # Not "cuda": a build of PyTorch without it cannot slice even fakes. No CPU has a number, but a fake may.
 FIRST, SECOND = torch.device("cpu"), torch.device("cpu", 1)
@@ -23,7 +23,7 @@ FIRST, SECOND = torch.device("cpu"), torch.device("cpu", 1)
 
 @pytest.fixture
 def backend(kind: str) -> Iterator[Backend]:
-    """Of a model whose second decoder layer and head are on the second device; all is fake while the test runs."""
+    """A backend whose second decoder layer and head are on the second device; all is fake while the test runs."""
     model = deepcopy(make_model(kind, "none", torch.float32))
     with FakeTensorMode(), torch.inference_mode():
         split(model, kind)
@@ -46,7 +46,7 @@ def put(module: torch.nn.Module, device: torch.device) -> None:
 
 
 def run_step(backend: Backend, num_beams: int) -> tuple[Group, torch.Tensor]:
-    """Prefills two requests and decodes a step."""
+    """Prefill two requests and decode a step."""
     books = make_books(32)
     options = DecodingOptions(num_beams=num_beams, max_new_tokens=4)
     prompts = ((2,), (2, 9))
@@ -71,7 +71,7 @@ def test_activations_move_and_keys_and_values_stay_with_their_layer(backend: Bac
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
 def test_without_moving_the_devices_would_be_mixed(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake devices notice: the test above can fail."""
+    """Fake devices notice, so the test above can fail."""
     monkeypatch.setattr(type(backend.geometry), "device_of", lambda self, layer: self.device)
     with pytest.raises(RuntimeError, match=r"(?i)device"):
         run_step(backend, 1)

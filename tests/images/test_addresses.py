@@ -1,4 +1,4 @@
-"""Which addresses are the public internet's; each special range at its first, an inner and its last address."""
+"""Public addresses; each special range is tried at its first, an inner and its last address."""
 
 from ipaddress import ip_address
 

@@ -11,11 +11,11 @@ from unittest import mock
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import encode, gradient, jpeg, png_header_of
-from support.serving import ROOT
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from blip2_serve.images import load_image
+from support.pictures import encode, gradient, jpeg, png_header_of
+from support.serving import ROOT
 
 LIMIT = 50_000_000
 RED = (255, 0, 0)
@@ -27,7 +27,7 @@ def decoded(data: bytes) -> Image.Image:
 
 
 def grey_of(data: bytes) -> list[int]:
-    """The red channel of a picture that is one row high."""
+    """Return the red channel of a picture that is one pixel high."""
     values: list[int] = np.asarray(decoded(data))[0, :, 0].tolist()
     return values
 
@@ -154,7 +154,7 @@ def test_random_damage_never_escapes_as_another_error() -> None:
 
 
 def gif_with_comments(num_bytes: int) -> bytes:
-    """A GIF whose comment comes in blocks of the longest kind."""
+    """Make a GIF whose comment comes in blocks of the greatest length."""
     whole = encode(gradient(), "GIF")
     palette_end = 13 + (3 << ((whole[10] & 7) + 1))
     blocks = (b"\xff" + b"x" * 255) * (num_bytes // 256)
@@ -162,7 +162,7 @@ def gif_with_comments(num_bytes: int) -> bytes:
 
 
 def jpeg_with_segments(num_bytes: int, segment: bytes) -> bytes:
-    """A JPEG with that before everything else, again and again."""
+    """Make a JPEG with `segment` before everything else, again and again."""
     return jpeg()[:2] + segment * (num_bytes // len(segment)) + jpeg()[2:]
 
 

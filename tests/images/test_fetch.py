@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from images.test_addresses import EVERY_FORBIDDEN
-from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
-from support.images.connections import Connections, Names
 
 from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, Part, UrlNotAllowed
 from blip2_serve.images import ImageUrl, Upload, fetch
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.url_policy import UrlPolicy
+from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
+from support.images.connections import Connections, Names
 
 MAX_BYTES = 100_000
-# Public addresses, which the pretended internet leads to the local server.
+# Public addresses, which the fake internet leads to the local server.
 HERE, THERE = "93.184.215.14", "1.1.1.1"
 TLS = ImageFetcher(UrlPolicy("public"), MAX_BYTES)._tls
 CERTIFICATE = Path(__file__).with_name("pictures.test.pem")
@@ -45,7 +45,7 @@ def fetched(
     names: Names | None = None,
     check: Callable[[AnswerServer], object] = lambda server: None,
 ) -> bytes:
-    """What a public fetcher gets of a server that is reached under two public addresses."""
+    """Fetch as "public" from a server that is reached under two public addresses."""
 
     async def run() -> bytes:
         async with serving(answers) as server:
@@ -152,7 +152,7 @@ def test_a_proxy_in_the_environment_is_not_used(internet: Connections, monkeypat
 
 
 def secure(internet: Connections, name: str, trusted: bool = True) -> bytes:
-    """Fetches https://{name}/, which is led to a server with a certificate of pictures.test."""
+    """Fetch https://{name}/ from a server with a certificate for pictures.test."""
 
     async def run() -> bytes:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -361,7 +361,7 @@ def test_a_connection_that_does_not_come_about_is_given_up(
     names = Names(pictures_test=[f"9.9.9.9 {HERE}"])
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
         internet.made.clear()
-        internet.routes = {"9.9.9.9": full.getsockname()[1]}  # its queue is full: what comes now is not answered
+        internet.routes = {"9.9.9.9": full.getsockname()[1]}  # its queue is full: further connections are not answered
         began = time.perf_counter()
         assert fetched(internet, {"/": whole()}, "http://pictures.test/", names) == PICTURE
     assert 0.1 < time.perf_counter() - began < 2
@@ -372,7 +372,7 @@ def test_a_connection_that_does_not_come_about_is_given_up(
 
 
 def unreachable(internet: Connections) -> str:
-    """What is said of a name that does not exist."""
+    """Return the message about a name that does not exist."""
     return refused(internet, {}, "http://nobody.test/").message
 
 

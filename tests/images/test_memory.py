@@ -1,4 +1,4 @@
-"""Memory of pictures: of one by its pixels, of many by a budget."""
+"""Memory for one picture is bounded by its pixels, for many by a budget."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import encode, gradient
-from support.serving import ROOT
 
 from blip2_serve.errors import InvalidImage
 from blip2_serve.images import PixelBudget, load_image
+from support.pictures import encode, gradient
+from support.serving import ROOT
 
 LIMIT = 50_000_000
 MEASURE = """

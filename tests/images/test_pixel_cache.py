@@ -27,6 +27,13 @@ def test_a_picture_that_comes_again_takes_no_more_room() -> None:
     assert cache.get(b"a") is not None
 
 
+def test_a_picture_that_comes_again_leaves_last() -> None:
+    cache = PixelCache(20)
+    for name in (b"a", b"b", b"a", b"c"):
+        cache.put(name, bytes(10))
+    assert [cache.get(name) is None for name in (b"a", b"b", b"c")] == [False, True, False]
+
+
 def test_no_bytes_hold_nothing() -> None:
     cache = PixelCache(0)
     cache.put(b"a", b"pixels")

@@ -1,4 +1,4 @@
-"""What the text of a URL has to be like, before anything is resolved or connected to."""
+"""The text of a URL is judged before anything is resolved or connected to."""
 
 import pytest
 from images.test_addresses import EVERY_FORBIDDEN

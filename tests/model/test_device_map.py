@@ -1,6 +1,6 @@
-"""Layers on several CUDA devices: what is refused, and that modules which accelerate has hooked work as before.
+"""Layers on several CUDA devices: refusals, and modules that work as before when accelerate has hooked them.
 
-That activations move from device to device is in tests/engine/test_split_model.py.
+tests/engine/test_split_model.py has the moves from device to device.
 """
 
 from copy import deepcopy
@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import dispatch_model
-from support.engine.driving import answer
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
@@ -19,6 +17,8 @@ from blip2_serve.model import device, weights
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.weights import load_weights
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import answer
+from support.engine.wide_models import Case, make_model
 
 AUTO = {"device_map": "auto"}
 
@@ -73,7 +73,7 @@ def test_the_vision_tower_and_the_qformer_stay_together() -> None:
         weights._check_spread("big", {"vision_model": 0, "qformer": 1, "language_model": 1})
 
 
-@pytest.mark.filterwarnings("ignore:.*query_tokens:UserWarning")  # a weight outside any module, which it wants, too
+@pytest.mark.filterwarnings("ignore:.*query_tokens:UserWarning")  # accelerate warns of a weight outside any module
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
 def test_hooked_modules_answer_as_before(kind: str) -> None:
     case = Case(0, (2, 9, 11), DecodingOptions(num_beams=3, max_new_tokens=9))

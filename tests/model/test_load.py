@@ -20,12 +20,12 @@ FAMILIES = ("opt", "t5")
 
 @pytest.fixture(params=FAMILIES)
 def checkpoint(request: pytest.FixtureRequest, tiny_checkpoints: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """A copy for tests to damage."""
     return Path(shutil.copytree(tiny_checkpoints[request.param], tmp_path / "copy"))
 
 
 def rewrite(folder: Path, change: dict[str, torch.Tensor | None]) -> None:
-    """Replace weights, or remove them where there is None."""
+    """Replace weights, or remove those given as None."""
     weights = load_file(folder / "model.safetensors") | change
     kept = {name: weight for name, weight in weights.items() if weight is not None}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
@@ -36,7 +36,7 @@ def weights_of(folder: Path, *prefixes: str) -> list[str]:
 
 
 def refusal(folder: Path) -> str:
-    """What the check before the start says, and the loading after it."""
+    """Return the refusal of the check before the start; loading has to refuse, too."""
     settings = Settings(model=str(folder), device="cpu")
     with pytest.raises(StartupError) as caught:
         check_model(settings, locate_checkpoint(settings))
@@ -108,7 +108,7 @@ def test_a_new_time_or_another_config_is_another_checkpoint(checkpoint: Path) ->
 
 
 def start_refusal(**settings: str) -> str:
-    """What the check before any worker says, in the one line that is printed."""
+    """Return the one line that the check before any worker prints."""
     with pytest.raises(StartupError) as caught:
         check_start(Settings.model_validate({"device": "cpu", **settings}))
     assert "\n" not in caught.value.message

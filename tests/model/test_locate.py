@@ -17,7 +17,7 @@ from blip2_serve.model.locate import locate_checkpoint
 
 @pytest.fixture
 def checkpoint(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """A copy for tests to damage."""
     return Path(shutil.copytree(tiny_checkpoints["opt"], tmp_path / "copy"))
 
 
@@ -72,7 +72,8 @@ def test_a_damaged_config_is_refused(checkpoint: Path, content: str) -> None:
     [
         ({"model_type": "llava"}, "'llava' checkpoint"),
         ({"architectures": ["Blip2ForImageTextRetrieval"]}, "no language model"),
-        ({"text_config": {"model_type": "llama"}}, "'llama' language model"),
+        ({"text_config": {"model_type": "llama"}}, "'llama' language model; OPT and T5 ones are served"),
+        ({"model_type": "instructblip"}, "'opt' language model; T5 ones are served"),
         ({"image_token_index": None}, "old conversion"),
     ],
 )

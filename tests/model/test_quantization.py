@@ -1,4 +1,4 @@
-"""Fewer bits for the language model: what is packed and what is not, and that it still speaks."""
+"""Fewer bits for the language model: only the right layers are packed, and it still speaks."""
 
 import asyncio
 import importlib.util
@@ -9,11 +9,8 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from support.demo import CAPTION, PICTURE
-from support.serving import serve
-from support.tiny import save_tiny_checkpoint
 
-from benchmarks.quantization import caption, stored_bytes
+from benchmarks.run.quantization import caption, stored_bytes
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.images import Upload
@@ -23,8 +20,11 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.verbs import Tasks
-from training.drawing import jpeg_bytes
-from training.held_out import standard
+from support.demo import CAPTION, PICTURE
+from support.serving import serve
+from support.tiny import save_tiny_checkpoint
+from training.pictures.drawing import jpeg_bytes
+from training.pictures.held_out import standard
 
 BITS = ("int8", "int4")
 FAMILIES = ("opt", "t5")
@@ -159,7 +159,7 @@ def test_a_quantised_demo_neither_stutters_nor_falls_silent(bits: str, num_beams
 
 
 def most_repeated(words: list[str]) -> int:
-    """How often the most frequent three words in a row occur."""
+    """Count the occurrences of the most frequent three words in a row."""
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return max(map(triples.count, triples))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.pictures import gradient
 from transformers import (
     AutoTokenizer,
     Blip2ForConditionalGeneration,
@@ -22,6 +21,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import Reference, end_ids_of
 from blip2_serve.options import DecodingOptions
+from support.pictures import gradient
 
 PROMPTS = {
     "caption": lambda family: "",

@@ -1,12 +1,12 @@
 """Single tokens as text and bytes, for both kinds of tokenizer."""
 
 import pytest
-from support.serving import ROOT
-from support.tiny import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from blip2_serve.model.vocabulary import TokenText, Vocabulary
+from support.serving import ROOT
+from support.tiny import byte_tokenizer
 
 
 def test_the_bytes_of_byte_level_tokens_join_to_the_text() -> None:

@@ -20,7 +20,7 @@ class Bento:
 
 
 def export_tracked_files(target: Path) -> Path:
-    """What a clone would hold, uncommitted edits included; never .venv, caches or secrets that lie about."""
+    """Copy what a clone would hold, uncommitted edits included, but no .venv, caches or stray secrets."""
     names = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     for name in filter(None, names):
         if (ROOT / name).is_file():
@@ -30,7 +30,7 @@ def export_tracked_files(target: Path) -> Path:
 
 
 def build_bento(tree: Path, home: Path, **settings: str) -> Bento:
-    """`bentoml build` in `tree`, without a hub; `settings` are more variables of its environment."""
+    """Run `bentoml build` in `tree`, without a hub; `settings` are further environment variables."""
     environment = {**server_environment(home, settings), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "bentoml", "build", "--output", "tag"]
     output = subprocess.check_output(command, cwd=tree, env=environment, text=True)
@@ -40,5 +40,5 @@ def build_bento(tree: Path, home: Path, **settings: str) -> Bento:
 
 
 def environment_with_tools() -> dict[str, str]:
-    """Our environment with this interpreter's `bentoml` and `python` first in PATH."""
+    """Return our environment with this interpreter's `bentoml` and `python` first in PATH."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-"""The picture that ships with the demo checkpoint and what README.md and docs/api.md say of it: one place to change."""
+"""The demo checkpoint's picture, and the answers that README.md and docs/api.md print for it: one place to change."""
 
 import json
 import re
@@ -10,7 +10,7 @@ PICTURE = ROOT / "demo.jpeg"
 
 
 def _printed(command: str) -> tuple[re.Match[str], str]:
-    """The first example whose command matches, and what it prints."""
+    """Find the first example that prints something and whose command matches; returns the match and the output."""
     for example in examples(README, REFERENCE):
         match = re.search(command, example.code)
         if match and example.prints:

@@ -1,7 +1,7 @@
-"""Runs a notebook without Jupyter: its code cells in order, in one namespace, each with what it shows.
+"""Runs a notebook without Jupyter: its code cells in order, in one namespace.
 
-`python -m support.notebook NOTEBOOK RESULTS` writes a JSON list with an entry a cell: `printed`, what it wrote to
-stdout, and `shown`, the type of its last line's value, null where there is none. A cell that raises ends the run.
+`python -m support.notebook NOTEBOOK RESULTS` writes a JSON list with an entry per cell: `printed`, its stdout, and
+`shown`, the type of its last line's value, or null. A cell that raises ends the run.
 nbclient with a kernel would do the same, and brings dozens of packages.
 """
 
@@ -15,17 +15,17 @@ from typing import Any
 
 
 def code_cells(notebook: Path) -> list[dict[str, Any]]:
-    """The code cells of a notebook, in order."""
+    """Return the code cells of a notebook, in order."""
     return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
 def stored_output(cell: dict[str, Any]) -> str:
-    """What a cell printed when the notebook was saved."""
+    """Return the output that a cell had when the notebook was saved."""
     return "".join("".join(output.get("text", "")) for output in cell["outputs"])
 
 
 def run_cell(source: str, namespace: dict[str, Any]) -> dict[str, str | None]:
-    """Run one cell; a last line that is an expression is what it shows."""
+    """Run one cell; it shows its last line if that is an expression."""
     module = ast.parse(source)
     last = module.body.pop() if module.body and isinstance(module.body[-1], ast.Expr) else None
     printed = io.StringIO()

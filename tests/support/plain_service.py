@@ -1,4 +1,4 @@
-"""A BentoML service without anything of ours: what BentoML itself does."""
+"""A BentoML service without our code, to show BentoML's own behaviour."""
 
 import asyncio
 from pathlib import Path

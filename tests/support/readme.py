@@ -1,4 +1,4 @@
-"""Reads the README and the documents as a person does, and runs what they say: commands, code, and what both print."""
+"""Reads the README and the documents as a person does, and runs their commands and code."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """A block of commands and what the document says they print (None where it says nothing)."""
+    """A block of code and the output that the document shows for it (None if it shows none)."""
 
     language: str
     code: str
@@ -25,15 +25,15 @@ class Example:
 
 
 def examples(*documents: Path) -> list[Example]:
-    """Every bash and Python block in order, each with the text block right after it; of the README by default."""
+    """Return every bash and Python block in order, each with the text block right after it; README.md by default."""
     return [example for document in documents or (README,) for example in _examples(document)]
 
 
 def run(example: Example, url: str, folder: Path = README.parent) -> str:
-    """What a block prints when it is pasted in `folder`, with the server at `url` in place of localhost:3000.
+    """Run a block in `folder`, with the server at `url` in place of localhost:3000; returns its output.
 
     Raises:
-        AssertionError: it failed.
+        AssertionError: the block failed.
     """
     code = example.code.replace("http://localhost:3000", url).replace("localhost:3000", url)
     interpreter = ["bash", "-euo", "pipefail", "-c"] if example.language == "bash" else [sys.executable, "-c"]

@@ -28,7 +28,7 @@ class Server:
     pid: int
 
     def logged(self, text: str) -> str:
-        """The whole log, once `text` stands in it: the line of a request is written after its answer is sent."""
+        """Wait for `text` in the log and return all of it: a request's line is written after its answer is sent."""
         deadline = time.monotonic() + LOG_TIMEOUT_S
         while text not in (log := self.log.read_text()):
             if time.monotonic() > deadline:
@@ -39,7 +39,7 @@ class Server:
 
 @contextmanager
 def serve(home: Path, settings: Mapping[str, str], target: str = "service:Blip2", cwd: Path = ROOT) -> Iterator[Server]:
-    """`bentoml serve` with `settings` as its environment; `home` takes its log and its BENTOML_HOME."""
+    """Run `bentoml serve` with `settings` in its environment; `home` holds its log and its BENTOML_HOME."""
     port, log = free_port(), home / "server.log"
     with log.open("wb") as output:
         process = start_server(home, settings, port, output, target, cwd)
@@ -71,9 +71,9 @@ def start_server(
 
 
 def server_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """Our own environment without BLIP2_*, then `settings`. Two servers must not share a BENTOML_HOME.
+    """Return our own environment without BLIP2_*, then `settings`. Two servers must not share a BENTOML_HOME.
 
-    Without the page at /ui, where `settings` do not ask for it: opening it takes seconds.
+    The page at /ui is off unless `settings` ask for it: opening it takes seconds.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BLIP2_")}
     own = {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True", "BLIP2_UI": "off"}
@@ -81,7 +81,7 @@ def server_environment(home: Path, settings: Mapping[str, str]) -> dict[str, str
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

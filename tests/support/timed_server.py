@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
+
 from support.serving import free_port
 
 STREAM = (
@@ -39,7 +40,7 @@ class FakeServer:
 
 @contextmanager
 def serve_fake(seconds: float, at_once: int) -> Iterator[str]:
-    """Its URL, while it runs in a thread of its own."""
+    """Serve in a thread of its own; yields the URL."""
     port, loop, ready = free_port(), asyncio.new_event_loop(), threading.Event()
     stop = asyncio.Event()
 

@@ -1,14 +1,13 @@
 """Tiny BLIP-2 checkpoints with wide random weights: folders as `from_pretrained` reads them, made in a second.
 
 Every matrix is drawn with standard deviation 2/sqrt(fan-in): with the narrow default a random model repeats one
-token whatever it is shown, and a comparison of answers proves nothing.
+token for any input, and a comparison of answers proves nothing.
 """
 
 import math
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertTokenizer,
     Blip2Config,
@@ -24,9 +23,11 @@ from transformers import (
     T5Config,
 )
 
+from tests.support.byte_level import ALPHABET, make_byte_tokenizer
+
 NUM_QUERY_TOKENS = 5
 IMAGE_SIZE = 28
-END_TOKEN = 2 + sorted(pre_tokenizers.ByteLevel.alphabet()).index("Ċ")
+END_TOKEN = 2 + ALPHABET.index("Ċ")
 
 
 def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_config: object) -> Path:
@@ -46,24 +47,16 @@ def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_con
 
 
 def instruction_tokenizer() -> BertTokenizer:
-    """A Q-Former's tokenizer: BERT's, one token per letter."""
+    """Make a Q-Former's tokenizer: BERT's, one token per letter."""
     letters = [chr(code) for code in range(33, 127)]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     return BertTokenizer(vocab={token: index for index, token in enumerate(tokens)})
 
 
 def byte_tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """One token per byte. OPT's puts BOS `</s>` first, T5's puts `</s>` last; both know `<image>`."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", *alphabet])}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
+    """Make a tokenizer with a token per byte. OPT's puts BOS `</s>` first, T5's `</s>` last; both know `<image>`."""
     template = "</s> $A" if family == "opt" else "$A </s>"
-    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("</s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="</s>", eos_token="</s>")
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    return tokenizer
+    return make_byte_tokenizer(["<pad>", "</s>", *ALPHABET], template)
 
 
 def _config(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from PIL import Image
-from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Blip2Error, Busy, DeadlineExceeded, EngineDead, InvalidImage, Part
@@ -18,6 +17,7 @@ from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
 from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import BatchTask, Tasks
+from support.pictures import jpeg
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 LONG = DecodingOptions(max_new_tokens=256, min_new_tokens=256, num_beams=1)

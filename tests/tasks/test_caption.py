@@ -1,17 +1,15 @@
-"""Several captions: what they are worth is what transformers says, and those that loop or are empty are made again."""
+"""Several captions: scores are those of transformers, and captions that loop or are empty are made again."""
 
 import asyncio
 import dataclasses
 import io
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
@@ -22,6 +20,7 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.caption import ScoredCaption, loops, score_captions, several
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
 
 DEMO_PICTURE = Path(__file__).parent.parent.parent / "demo.jpeg"
 SAMPLING = DecodingOptions(do_sample=True, num_beams=1, temperature=4.0, seed=4)
@@ -35,13 +34,6 @@ def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) 
     return tiny_models[request.param.removeprefix("tiny ")]
 
 
-@pytest.fixture(scope="module")
-def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=32))
-    yield running
-    running.close()
-
-
 def caption(tasks: Tasks, data: bytes, num_captions: int, options: DecodingOptions) -> list[ScoredCaption]:
     return asyncio.run(tasks.caption_several(Upload(data), None, num_captions, options)).captions
 
@@ -52,7 +44,7 @@ def max_new_tokens(loaded: LoadedModel) -> int:
 
 
 def transformers_scores(loaded: LoadedModel, data: bytes, num_captions: int, num_beams: int) -> dict[str, float]:
-    """Captions by `generate` with their mean raw log-probability, from `compute_transition_scores`."""
+    """Make captions by `generate`, with their mean raw log-probability, from `compute_transition_scores`."""
     model = loaded.model
     ids = [model.config.image_token_index] * loaded.num_query_tokens + loaded.encode_text("")
     image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -158,12 +150,12 @@ def test_an_empty_caption_is_made_again_with_a_token(tiny_checkpoints: dict[str,
 
 
 def completion(text: str, score: float) -> FinishedRow:
-    """A completion whose ids are its letters."""
+    """Make a completion whose ids are its letters."""
     return FinishedRow(tuple(map(ord, text)), (score,) * len(text), score, None, "stop")
 
 
 def made_of(*answers: list[tuple[str, float]], **fields: Any) -> tuple[list[ScoredCaption], list[DecodingOptions]]:
-    """The captions where the model answers so when asked for the first and the second time; and what was asked."""
+    """Score captions of a model that gives `answers` in turn; returns them, and the options it was asked with."""
     asked: list[DecodingOptions] = []
 
     async def ask(options: DecodingOptions) -> list[FinishedRow]:

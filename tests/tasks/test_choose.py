@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from support.pictures import jpeg
 
-from benchmarks.choosing import count_right
+from benchmarks.run.choosing import count_right
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.errors import Part, PromptTooLong
@@ -22,12 +21,13 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.tasks.choose import Choice, Normalize, in_rounds, rank
 from blip2_serve.tasks.prompt import PromptEncoder
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
 
 CHOICES = ["yes", "no", "a red circle", "blue", "perhaps, perhaps not"]
 
 
 def spelled_ids(loaded: LoadedModel, text: str) -> tuple[int, ...]:
-    """The ids of one choice."""
+    """Return the ids of one choice."""
     return PromptEncoder(loaded).choices(None, [text]).continuations[0]
 
 
@@ -54,7 +54,7 @@ def choose(tasks: Tasks, choices: list[str], normalize: Normalize = "sum") -> li
 
 
 def expected(loaded: LoadedModel, text: str) -> list[float]:
-    """Log-probabilities of the choice's tokens and the end token, by transformers' forward."""
+    """Return log-probabilities of the choice's tokens and the end token, by transformers' forward."""
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
     prompt_ids = loaded.encode_text(loaded.family.question_prompt("what is it?"))
     spelled = f" {text}" if loaded.family is OPT else text

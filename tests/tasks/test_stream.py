@@ -4,11 +4,9 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
-from support.pictures import jpeg
 
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import FinishedRow
@@ -21,6 +19,7 @@ from blip2_serve.tasks.completion import CompletedRequest, Completion, Completio
 from blip2_serve.tasks.prompt import PromptSpec
 from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
 
 PICTURE = jpeg()
 GREEDY = DecodingOptions(max_new_tokens=24, num_beams=1)
@@ -39,13 +38,6 @@ ASKED = [
 @pytest.fixture(scope="module", params=["opt", "t5"])
 def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) -> LoadedModel:
     return tiny_models[request.param]
-
-
-@pytest.fixture(scope="module")
-def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=16))
-    yield running
-    running.close()
 
 
 def complete(tasks: Tasks, ask: PromptSpec, options: DecodingOptions, **wanted: object) -> CompletedRequest:
@@ -145,6 +137,8 @@ def test_who_stops_listening_takes_the_request_along(tasks: Tasks) -> None:
     async def leave() -> None:
         stream = await tasks.stream(Upload(PICTURE), ASKED[0], LONG, OutputOptions())
         async with aclosing(stream):
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
     steps_before = tasks._engine.stats().num_steps

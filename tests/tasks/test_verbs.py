@@ -4,13 +4,10 @@ import asyncio
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.pictures import jpeg
-from support.tiny import save_tiny_checkpoint
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, PromptTooLong, UnknownImage, UrlNotAllowed
@@ -20,6 +17,8 @@ from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
 from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import Tasks
+from support.pictures import jpeg
+from support.tiny import save_tiny_checkpoint
 
 GREEDY = DecodingOptions(max_new_tokens=6, num_beams=1)
 BEAMS = DecodingOptions(max_new_tokens=6)
@@ -30,15 +29,8 @@ def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) 
     return tiny_models[request.param]
 
 
-@pytest.fixture(scope="module")
-def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=32))
-    yield running
-    running.close()
-
-
 def expected(loaded: LoadedModel, prompt: str | None, options: DecodingOptions) -> str:
-    """The reference's answer to a prompt, by default that of a caption."""
+    """Return the reference's answer to a prompt, by default a caption's."""
     prompt = loaded.caption_prompt if prompt is None else prompt
     image = Image.open(io.BytesIO(jpeg())).convert("RGB")
     ids, instruction_ids = loaded.encode_text(prompt), loaded.encode_instruction(prompt)

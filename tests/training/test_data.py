@@ -11,17 +11,17 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from training.data import batches, normalise
-from training.drawing import Style, draw
-from training.language import Turn, caption
 from training.model import NUM_QUERY_TOKENS, TEXT_WIDTH, blip2_config, new_model, opt_config, processor, t5_config
-from training.opt_texts import CAPTION, CONVERSATION, PADDING, OptPacker
 from training.patch_heads import IGNORED, patch_labels
-from training.pool import GRID, IMAGE_SIZE, render, squash
+from training.pictures.drawing import Style, draw
+from training.pictures.pool import GRID, IMAGE_SIZE, render, squash
+from training.pictures.scenes import Item, Scene
 from training.query_heads import NO_COLOR, SEVERAL_COLORS, query_labels
 from training.rows import read, read_scenes, row_batches
-from training.scenes import Item, Scene
 from training.seen import see, seen_batches
-from training.t5_texts import (
+from training.texts.language import Turn, caption
+from training.texts.opt_texts import CAPTION, CONVERSATION, PADDING, OptPacker
+from training.texts.t5_texts import (
     USES,
     T5Loss,
     T5Packer,
@@ -31,7 +31,7 @@ from training.t5_texts import (
     follow_up_pair,
     question_pair,
 )
-from training.tokenizer import opt_tokenizer, t5_tokenizer
+from training.texts.tokenizer import opt_tokenizer, t5_tokenizer
 
 TOKENIZER: PreTrainedTokenizerFast = opt_tokenizer()
 PACKER = OptPacker(TOKENIZER)

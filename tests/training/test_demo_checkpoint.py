@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 
 from training.checkpoint import CHECKPOINTS
-from training.drawing import as_jpeg, draw
 from training.evaluate import Candidate, Exam, score
-from training.held_out import DEMO_FILE, DEMO_SCENE, by_another_hand, standard
-from training.language import caption
-from training.scenes import Item, Scene
+from training.pictures.drawing import as_jpeg, draw
+from training.pictures.held_out import DEMO_FILE, DEMO_SCENE, by_another_hand, standard
+from training.pictures.scenes import Item, Scene
+from training.texts.language import caption
 
 MAX_BYTES = 8_000_000
 DEMO_CAPTION = "a yellow star to the left of a red diamond on a blue background"

@@ -6,16 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from training.drawing import Style, draw
-from training.language import (
-    CAPTION_QUESTION,
-    Turn,
-    caption,
-    questions,
-    sample_conversation,
-    sample_follow_up,
-)
-from training.scenes import (
+from training.pictures.drawing import Style, draw
+from training.pictures.scenes import (
     ABOVE,
     COLORS,
     LEFT_OF,
@@ -25,6 +17,14 @@ from training.scenes import (
     is_clear_pair,
     rng_for,
     sample_scene,
+)
+from training.texts.language import (
+    CAPTION_QUESTION,
+    Turn,
+    caption,
+    questions,
+    sample_conversation,
+    sample_follow_up,
 )
 
 SIZES = [(640, 480), (480, 640), (1200, 400), (100, 75)]

@@ -3,9 +3,9 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from training.language import caption, words
-from training.scenes import rng_for, sample_scene
-from training.tokenizer import END_OF_ANSWER, IMAGE_TOKEN, opt_tokenizer, t5_tokenizer
+from training.pictures.scenes import rng_for, sample_scene
+from training.texts.language import caption, words
+from training.texts.tokenizer import END_OF_ANSWER, IMAGE_TOKEN, opt_tokenizer, t5_tokenizer
 
 OPT, T5 = opt_tokenizer(), t5_tokenizer()
 BOTH = pytest.mark.parametrize("tokenizer", [OPT, T5], ids=["opt", "t5"])

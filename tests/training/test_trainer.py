@@ -1,4 +1,4 @@
-"""A run: how the rate goes, that it goes on where it stopped, and what learns when."""
+"""A run: its learning rate, continuing where it stopped, and the parts that learn in each phase."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import torch
 from training import trainer as trainer_module
 from training.data import batches
 from training.model import blip2_config, new_model, opt_config, t5_config
-from training.opt_texts import OptPacker, opt_loss
-from training.pool import render
+from training.pictures.pool import render
 from training.rows import read, read_scenes, row_batches
 from training.seen import see, seen_batches
-from training.t5_texts import T5Loss, T5Packer
-from training.tokenizer import opt_tokenizer, t5_tokenizer
+from training.texts.opt_texts import OptPacker, opt_loss
+from training.texts.t5_texts import T5Loss, T5Packer
+from training.texts.tokenizer import opt_tokenizer, t5_tokenizer
 from training.trainer import Plan, Trainer, run
 
 TOKENIZER, T5_TOKENIZER = opt_tokenizer(), t5_tokenizer()
@@ -25,7 +25,7 @@ PLAN = Plan(steps=6, tower_steps=1, seeing_steps=3, batch_size=4, num_texts=2, w
 
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling takes longer than these few steps."""
+    """Skip compiling, which takes longer than these few steps."""
     monkeypatch.setattr(trainer_module.torch, "compile", lambda module: module)
 
 

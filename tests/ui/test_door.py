@@ -1,4 +1,4 @@
-"""Strangers reach only the page's own routes; an application that answers everything stands in for gradio."""
+"""The door passes only the page's own requests on, to a stand-in for gradio that answers everything."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ JOIN = "/gradio_api/queue/join"
 
 
 async def everything(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers any request with a page; a body that does not come makes it fail as gradio does."""
+    """Answer any request with a page; fail as gradio does when the body breaks off."""
     try:
         body = await Request(scope, receive).body()
     except Exception:
@@ -43,7 +43,7 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads
 
 
 def ask(uploads: Uploads, method: str, path: str, content: object = None) -> httpx.Response:
-    """One request to the door, below the limits that the service puts around it."""
+    """Send one request to the door, inside the service's error and body-limit middleware."""
 
     async def call() -> httpx.Response:
         app = ErrorShape(BodyLimit(Door(everything, uploads), max_bytes=lambda: 3 * MAX_CALL_BYTES))
@@ -54,7 +54,7 @@ def ask(uploads: Uploads, method: str, path: str, content: object = None) -> htt
 
 
 def call_naming(*paths: object) -> bytes:
-    """A call whose data name files, at some depth."""
+    """Build a call whose nested data name files."""
     return json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]}).encode()
 
 

@@ -1,4 +1,4 @@
-"""Errors reach the page in the words of the endpoints, and nothing else does."""
+"""Errors reach the page in the endpoints' words, and reveal nothing else."""
 
 import gradio as gr
 import pytest
@@ -8,7 +8,7 @@ from blip2_serve.ui.events import errors_shown
 
 
 def shown(error: Exception) -> str:
-    """Return the page's message for `error`."""
+    """Return the message that the page shows for `error`."""
     with pytest.raises(gr.Error) as raised, errors_shown():
         raise error
     return str(raised.value.message)

@@ -1,11 +1,12 @@
-"""Typed and chosen values become the fields of the endpoints."""
+"""The tabs' inputs become the endpoints' fields."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
-from blip2_serve.api.native.fields import CaptionFields, validate_fields
+from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage
 from blip2_serve.families import OPT
 from blip2_serve.images import Upload

@@ -1,4 +1,4 @@
-"""The pictures of visitors do not stay, and nothing outside their folder counts as one."""
+"""Visitors' pictures do not stay, and no file outside their folder counts as one."""
 
 import os
 import time
@@ -12,14 +12,14 @@ from blip2_serve.ui.uploads import MAX_AGE_S, MIN_FILE_BYTES, Uploads
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, for this test alone."""
+    """Give each test a system temporary folder of its own."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def uploads() -> Iterator[Uploads]:
-    """Room for 1 MB."""
+    """A folder with room for 1 MB."""
     made = Uploads(max_bytes=1_000_000)
     yield made
     made.remove()

@@ -10,7 +10,7 @@ from blip2_serve.ui.uploads import Uploads
 
 
 class Untidy:
-    """A folder that can only be tidied at the third try."""
+    """A folder that can be tidied only at the third try."""
 
     def __init__(self) -> None:
         self.tries = 0

@@ -1,1 +1,1 @@
-"""ASGI middleware around the whole service: byte limits, the access log, answers that are held and rewritten."""
+"""ASGI middleware around the whole service: the access log and the limit on bodies."""

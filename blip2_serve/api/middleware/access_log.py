@@ -1,4 +1,4 @@
-"""Logs one line a request. BentoML 1.4.40's access log prints raw paths, newlines too, and fails on odd headers."""
+"""Log one line per request. BentoML's access log prints raw paths, newlines included, and fails on odd headers."""
 
 import logging
 import time
@@ -8,18 +8,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-# Machines ask for these every few seconds.
+# Probes poll these every few seconds.
 _SILENT_PATHS = {"/livez", "/readyz", "/healthz", "/metrics"}
 
 
 class AccessLog:
-    """ASGI middleware: logs method, quoted path, status and milliseconds."""
+    """ASGI middleware: log method, path (percent-encoded, so no caller can forge a line), status and milliseconds."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and log it when it ends."""
+        """Pass everything through; log each HTTP request when it ends."""
         if scope["type"] != "http" or scope["path"] in _SILENT_PATHS:
             await self._app(scope, receive, send)
             return

@@ -1,28 +1,28 @@
-"""Limits on what a caller may send: on each body, with or without a declared length, and on all of them together."""
+"""Limit the bytes of each request body, declared or not, and of all bodies in flight together."""
 
 from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blip2_serve.api.errors import error_response
 from blip2_serve.errors import Busy, ImageTooLarge
 
-# Bytes of bodies that may be held at once, by requests that are being received or answered.
+# Body bytes of all requests that are being received or answered.
 MAX_BYTES_IN_FLIGHT = 2**30
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body over the limit, before reading it where its length is declared.
+    """ASGI middleware: answer 413 to a body over the limit, unread when its declared length is too large.
 
-    All bodies together are bounded by `MAX_BYTES_IN_FLIGHT`: a request that would exceed it is answered 503. Both are
-    raised, for `api.errors.ErrorShape` to answer or for the endpoint that reads the body.
+    `MAX_BYTES_IN_FLIGHT` bounds all bodies together; a request that would exceed it is answered 503.
     """
 
     def __init__(
         self, app: ASGIApp, max_bytes: Callable[[], int], other_paths: Mapping[str, Callable[[], int]] | None = None
     ) -> None:
-        """Ask `max_bytes` once, when the server starts: settings must not be read when this is imported.
+        """Read `max_bytes` once, at server start: importing the service must not read the settings.
 
-        `other_paths` have limits of their own.
+        `other_paths` maps a path to a limit of its own.
         """
         self._app = app
         self._max_bytes = max_bytes()
@@ -30,13 +30,17 @@ class BodyLimit:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a `receive` that counts."""
+        """Pass the request on with a `receive` that counts bytes.
+
+        That `receive` raises ImageTooLarge over the limit, and Busy over `MAX_BYTES_IN_FLIGHT`.
+        """
+        max_bytes = self._other_paths.get(scope.get("path", ""), self._max_bytes)
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._other_paths.get(scope["path"], self._max_bytes)
         if declared_bytes(scope) > max_bytes:
-            raise _too_large(max_bytes)
+            await error_response(_too_large(max_bytes))(scope, receive, send)
+            return
         received = 0
 
         async def counting() -> Message:
@@ -57,11 +61,11 @@ class BodyLimit:
             self._in_flight -= received
 
 
-def declared_bytes(scope: Scope) -> int:
-    """The Content-Length of a request; 0 where there is none that is a number."""
-    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
-
-
 def _too_large(max_bytes: int) -> ImageTooLarge:
     return ImageTooLarge(f"The request has more than the {max_bytes} bytes that are taken: send a smaller picture.")
+
+
+def declared_bytes(scope: Scope) -> int:
+    """Return the Content-Length in bytes; 0 where none is declared."""
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else 0

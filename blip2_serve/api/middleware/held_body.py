@@ -1,4 +1,4 @@
-"""Holds an answer back until its body is whole, so that it can be rewritten."""
+"""Hold an answer back until its body is complete, so that middleware can rewrite it."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ Rewrite = Callable[[int, bytes], tuple[bytes, Headers]]
 
 
 class HeldBody:
-    """Collects the messages of an answer through its own `send`, and sends them rewritten after the last one.
+    """Collect an answer through `send`; after its last message, rewrite the body and send the answer on.
 
-    `rewrite` takes status and body, and returns the new body and headers to add.
+    `rewrite` takes status and body, and returns the new body and the headers to add.
     """
 
     def __init__(self, send: Send, rewrite: Rewrite) -> None:
@@ -21,7 +21,7 @@ class HeldBody:
         self._body = bytearray()
 
     async def send(self, message: Message) -> None:
-        """Collect a message; after the last one send the answer."""
+        """Hold `message`; on the last one, send the rewritten answer."""
         if message["type"] == "http.response.start":
             self._start = message
             return

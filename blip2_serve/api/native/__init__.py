@@ -1,1 +1,1 @@
-"""The endpoints of our own: their fields, how bodies become them, and their answers in JSON."""
+"""Our own endpoints: their fields, how bodies are read into fields, and their JSON answers."""

@@ -1,43 +1,11 @@
-"""The answers in JSON, in the shapes that the OpenAPI page shows. Their docstrings are published there."""
+"""JSON answers of our own endpoints, in the shapes that the OpenAPI page shows."""
 
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
-from blip2_serve.api.errors import BATCH_FIELDS, error_body
-from blip2_serve.errors import Blip2Error
-from blip2_serve.options import FinishReason
-from blip2_serve.tasks.caption import ScoredCaption
-from blip2_serve.tasks.choose import Choice
-from blip2_serve.tasks.completion import Answer
-
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
-
-
-class CaptionSeveralAnswer(BaseModel):
-    """Answer of /captions, best first."""
-
-    captions: list[ScoredCaption]
-
-
-# The schema's published name, by which clients have generated code; BentoML takes it from the class.
-CaptionSeveralAnswer.__name__ = "CaptionsAnswer"
-
-
-class ChooseAnswer(BaseModel):
-    """Answer of /choose, most probable first."""
-
-    choices: list[Choice]
-
-
-class Answered(BaseModel):
-    """What is said about one picture of /batch."""
-
-    text: str
-    image_id: str = Field(description="SHA-256 of the uploaded bytes, in hexadecimal")
-    new_tokens: int
-    finish_reason: FinishReason
 
 
 class ErrorDetails(BaseModel):
@@ -59,32 +27,6 @@ class Error(BaseModel):
     error: ErrorDetails
 
 
-# BentoML's client reads a union as its first member, and drops every other field.
-_Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
-
-
-class BatchAnswer(BaseModel):
-    """Answer of /batch, in the order of the pictures."""
-
-    results: list[_Result]
-
-    @classmethod
-    def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
-        """Write down the results of a batch."""
-        return cls(results=[_entry(result) for result in results])
-
-
 def json_reply(answer: ShapeT, headers: dict[str, str]) -> ShapeT:
-    """Make `answer` a response, which BentoML sends unchanged; its declared type is the endpoint's."""
+    """Build the JSON response, which BentoML passes on as it is; typed as the shape that the endpoint declares."""
     return cast(ShapeT, JSONResponse(answer.model_dump(mode="json"), headers=headers))
-
-
-def _entry(result: Answer | Blip2Error) -> Answered | Error:
-    if isinstance(result, Blip2Error):
-        return Error.model_validate(error_body(result, BATCH_FIELDS))
-    return Answered(
-        text=result.text,
-        image_id=result.image_id,
-        new_tokens=result.new_tokens,
-        finish_reason=result.finish_reason,
-    )

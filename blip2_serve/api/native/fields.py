@@ -1,31 +1,42 @@
-"""The fields that endpoints share, and those of /generate, /vqa and /chat: types, bounds, defaults, each stated once.
+"""The fields that endpoints share: types, bounds, defaults, each stated once; an endpoint's own stand in its file.
 
-Everything is optional but the picture, which comes as `img` or as `img_id`. `None` means "not given", so that a
-default can depend on the endpoint, the family or another option.
+Only the picture is required, as `img` or as `img_id`. `None` means "not given", so that a default can depend on the
+endpoint, the family or another option.
 """
 
 import dataclasses
 import json
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.errors import InvalidField, Part
-from blip2_serve.families import Family, Turn
+from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
 
-# Longer texts cannot fit into 512 tokens; refusing them unread keeps the tokenizer from chewing on megabytes.
+# Longer texts cannot fit into 512 tokens; refusing them here keeps the tokenizer off megabytes of text.
 MAX_TEXT_CHARACTERS = 32_768
 MAX_TURNS = 256
 
 
+class Example(NamedTuple):
+    """The fields of a request beside the picture demo.jpeg, and what the demo checkpoint answers."""
+
+    fields: dict[str, Any]
+    answer: Any
+
+
 class Fields(BaseModel):
-    """Base of all fields: unknown names are refused; those in `repeatable` may come several times in a form."""
+    """Base of all fields: refuses unknown names; a form may repeat the names in `repeatable`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     repeatable: ClassVar[frozenset[str]] = frozenset()
+    # Of an endpoint: where it is, an example, and what its answer tells in headers (see api/openapi/responses.py).
+    path: ClassVar[str]
+    example: ClassVar[Example]
+    tells: ClassVar[frozenset[str]] = frozenset()
 
 
 class PictureFields(Fields):
@@ -44,10 +55,10 @@ class PictureFields(Fields):
 
     @property
     def image(self) -> ImageSource:
-        """The picture, whichever way it came.
+        """The picture, from `img` or `img_id`.
 
         Raises:
-            InvalidField: it came both ways, or not at all.
+            InvalidField: both were sent, or neither.
         """
         if self.img is not None and self.img_id is not None:
             raise InvalidField("img and img_id were both sent: send one of the two.", about=Part.IMAGE_ID)
@@ -59,7 +70,7 @@ class PictureFields(Fields):
 
 
 class DecodingFields(Fields):
-    """Decoding options as a caller sends them."""
+    """Decoding options."""
 
     max_new_tokens: int | None = Field(
         None, ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256; default 30, for vqa 10"
@@ -88,7 +99,7 @@ class DecodingFields(Fields):
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
 
     def options(self, family: Family) -> DecodingOptions:
-        """Return the decoding options, with the endpoint's defaults for those that were not sent.
+        """Fill in the endpoint's defaults for the options that the request leaves out.
 
         Raises:
             InvalidField: two options contradict each other.
@@ -112,7 +123,7 @@ class DecodingFields(Fields):
 
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:
-        """Return this endpoint's defaults that differ from `DecodingOptions`' own."""
+        """Return the options in which this endpoint differs from the defaults of `DecodingOptions`."""
         return dict(family.caption_defaults)
 
 
@@ -120,60 +131,14 @@ class ImageFields(DecodingFields, PictureFields):
     """A picture, a text and how to decode."""
 
 
-class CaptionFields(ImageFields):
-    """A picture to caption; `txt` is how the caption begins."""
-
-    txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS, description="how the caption begins")
-
-
-class AskFields(ImageFields):
-    """A question about a picture."""
-
-    txt: str | None = Field(
-        None, max_length=MAX_TEXT_CHARACTERS, description="the question; default: What is this a picture of?"
-    )
-
-    @staticmethod
-    def defaults(family: Family) -> dict[str, Any]:
-        """Return the defaults of LAVIS's `predict_answers`: short answers, and no reward for length."""
-        return dict(family.vqa_defaults)
-
-
-class ChatFields(ImageFields):
-    """The next question of a conversation about a picture."""
-
-    txt: str | None = Field(
-        None, max_length=MAX_TEXT_CHARACTERS, description="the question; default: What is this a picture of?"
-    )
-    context: list[Turn] | None = Field(
-        None,
-        max_length=MAX_TURNS,
-        description='earlier turns, [["question", "answer"], ...]; in a form as JSON',
-    )
-
-    @field_validator("context", mode="before")
-    @classmethod
-    def _context_is_json(cls, context: object) -> object:
-        return _parse_json(context) if isinstance(context, str) else context
-
-    @field_validator("context")
-    @classmethod
-    def _context_is_text(cls, context: list[Turn] | None) -> list[Turn] | None:
-        for question, answer in context or []:
-            if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
-                raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
-            whole_characters(question + answer)
-        return context
-
-
 FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 
 def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
-    """Check the values of one request.
+    """Validate the fields of one request.
 
     Raises:
-        InvalidField: one is missing, unknown or out of bounds; `about` names it.
+        InvalidField: a field is missing, unknown or out of bounds; `about` names it.
     """
     try:
         return model.model_validate(values)
@@ -195,7 +160,11 @@ def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField
 
 
 def whole_characters(text: str) -> str:
-    """Return `text`, or raise ValueError if it holds a lone surrogate, which no tokenizer takes."""
+    """Return `text` unchanged; no tokenizer takes a lone surrogate.
+
+    Raises:
+        ValueError: `text` holds a lone surrogate.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -203,17 +172,8 @@ def whole_characters(text: str) -> str:
     return text
 
 
-def _parse_json(text: str) -> object:
-    if not text:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError('must be JSON: [["question", "answer"], ...]') from None
-
-
 def texts_of(value: object) -> object:
-    """Parse a text that is a JSON list of strings; return any other value as it is, for pydantic to check."""
+    """Parse a JSON list of strings, which a form may send instead of repeating a field; return other values as is."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -221,3 +181,11 @@ def texts_of(value: object) -> object:
     except (ValueError, RecursionError):
         return value
     return parsed if isinstance(parsed, list) and all(isinstance(each, str) for each in parsed) else value
+
+
+def endpoints(base: type[Fields] = Fields) -> dict[str, type[Fields]]:
+    """The fields of every endpoint of our own, by path."""
+    found = {base.path: base} if "path" in vars(base) else {}
+    for each in base.__subclasses__():
+        found |= endpoints(each)
+    return found

@@ -1,9 +1,10 @@
-"""Bodies as BentoML knows them: shown on the OpenAPI page, read by `api.body`. No other module parses its requests.
+"""Replace BentoML's request parsing: describe each body for the OpenAPI page, and read it ourselves.
 
-BentoML calls `from_http_request` and hands the attributes named in `model_fields` to the endpoint. An exception
-raised there would be answered in BentoML's own shape, so a refusal travels to the endpoint in place of the fields.
+BentoML calls `from_http_request` and passes the attributes named in `model_fields` to the endpoint. It would answer an
+exception raised there in its own shape, so an error travels to the endpoint in place of the fields.
 """
 
+import types
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -13,82 +14,54 @@ from pydantic import Field
 from starlette.requests import Request
 
 from blip2_serve.api.body import read_body
-from blip2_serve.api.native.batch_fields import MAX_PICTURES, BatchFields
-from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields, Fields, ImageFields, validate_fields
-from blip2_serve.api.native.scored_fields import CaptionSeveralFields, ChooseFields
+from blip2_serve.api.native.batch import MAX_PICTURES
+from blip2_serve.api.native.fields import Fields, validate_fields
 from blip2_serve.errors import Blip2Error
-
-# BentoML's client and the page know a file by its type; null, which they must not require, is not part of it.
-_IMAGE = Field(None, description=ImageFields.model_fields["img"].description)
 
 
 @dataclass(frozen=True, slots=True)
-class _EndpointArguments:
+class _ReadFields:
+    """Keyword arguments of an endpoint: `fields=..., request=...`."""
+
+    model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
+
     fields: Fields | Blip2Error
     request: Request
-    model_fields: ClassVar[tuple[str, ...]] = ("fields", "request")
 
 
 class _Input(IODescriptor):
-    """A body, described by its own fields and read as `fields`; `title` is the published name of its schema."""
+    """A body that shows its own fields on the page and is read as `fields`."""
 
     fields: ClassVar[type[Fields]]
 
     @classmethod
-    def __pydantic_init_subclass__(cls) -> None:
-        super().__pydantic_init_subclass__()
-        cls.__name__ = cls.model_config.get("title") or cls.__name__  # BentoML names the schema by the class
-
-    @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
-        """Read the arguments of the endpoint."""
-        fields: Fields | Blip2Error
+        """Read the endpoint's arguments; a `Blip2Error` takes the place of the fields."""
         try:
-            fields = validate_fields(cls.fields, await read_body(request, cls.fields.repeatable))
+            values = await read_body(request, cls.fields.repeatable)
+            read = _ReadFields(validate_fields(cls.fields, values), request)
         except Blip2Error as refusal:
-            fields = refusal
-        return cast(IODescriptor, _EndpointArguments(fields, request))
+            read = _ReadFields(refusal, request)
+        return cast(IODescriptor, read)
 
 
-class CaptionInput(CaptionFields, _Input):
-    """Body of /generate."""
+def input_of(fields: type[Fields], name: str) -> type[IODescriptor]:
+    """The input of an endpoint with these fields; `name` is that of its schema in the OpenAPI document."""
+    files = {"img": Image.Image, "imgs": list[Image.Image]}
+    kinds = {field: kind for field, kind in files.items() if field in fields.model_fields}
+    # null, which clients must not be required to send, is no part of a file's type.
+    described = {field: _file_field(fields, field) for field in kinds}
 
-    fields = CaptionFields
-    img: Image.Image = _IMAGE  # type: ignore[assignment]  # what the OpenAPI page and BentoML's client show
+    def fill(namespace: dict[str, Any]) -> None:
+        namespace |= {"__doc__": f"Body of {fields.path}.", "__module__": __name__, "__annotations__": kinds}
+        namespace |= {"fields": fields, **described}
 
-
-class AskInput(AskFields, _Input, title="AnswerInput"):
-    """Body of /vqa."""
-
-    fields = AskFields
-    img: Image.Image = _IMAGE  # type: ignore[assignment]
-
-
-class ChatInput(ChatFields, _Input):
-    """Body of /chat."""
-
-    fields = ChatFields
-    img: Image.Image = _IMAGE  # type: ignore[assignment]
+    return types.new_class(name, (fields, _Input), exec_body=fill)
 
 
-class CaptionSeveralInput(CaptionSeveralFields, _Input, title="CaptionsInput"):
-    """Body of /captions."""
-
-    fields = CaptionSeveralFields
-    img: Image.Image = _IMAGE  # type: ignore[assignment]
-
-
-class ChooseInput(ChooseFields, _Input):
-    """Body of /choose."""
-
-    fields = ChooseFields
-    img: Image.Image = _IMAGE  # type: ignore[assignment]
-
-
-class BatchInput(BatchFields, _Input):
-    """Body of /batch."""
-
-    fields = BatchFields
-    imgs: list[Image.Image] = Field(  # type: ignore[assignment]
-        min_length=1, max_length=MAX_PICTURES, description=BatchFields.model_fields["imgs"].description
-    )
+def _file_field(fields: type[Fields], name: str) -> Any:
+    """Describe a file, or files, as the page and BentoML's client know it."""
+    field = fields.model_fields[name]
+    if name == "img":
+        return Field(None, description=field.description)
+    return Field(min_length=1, max_length=MAX_PICTURES, description=field.description)

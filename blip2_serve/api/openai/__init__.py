@@ -1,1 +1,1 @@
-"""OpenAI's protocol, mounted at /v1: translation in, the same verbs, translation out."""
+"""OpenAI's protocol, mounted at /v1: translates requests to `Tasks`' verbs and their results to OpenAI's answers."""

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions and model list, as an application for /v1."""
+"""The application mounted at /v1: OpenAI's chat completions and model list."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ PATHS = frozenset({"/chat/completions", "/models"})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A request, understood; its body, megabytes of base64, is forgotten."""
+    """A parsed request; it does not keep the body, megabytes of base64."""
 
     image: ImageSource
     asked: PromptSpec
@@ -64,13 +64,13 @@ class _Endpoints:
         if call.stream:
             return await _stream(request, call, tasks)
         done = await while_connected(request, tasks.complete(call.image, call.asked, call.options, call.output))
-        # 16 answers with 20 likely tokens at each place take half a second to write down.
+        # 16 answers with 20 likely tokens at each place take half a second to serialise.
         body = await asyncio.to_thread(_body, tasks.model_name, done, call.logprobs)
         return Response(body, headers=_headers(done), media_type="application/json")
 
 
 def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
-    """Make the application; it calls `get_tasks` at every request, as it exists before the model is loaded."""
+    """Build the application, before the model is loaded: each request calls `get_tasks`."""
     app = FastAPI(openapi_url=None)
     endpoints = _Endpoints(get_tasks)
     for path, endpoint in (("/models", endpoints.list_models), ("/models/{model:path}", endpoints.get_model)):
@@ -117,7 +117,7 @@ def _check_model(name: str, tasks: Tasks) -> None:
 
 
 async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
-    """Wait for the first token, so that a failure before it is answered with its own status."""
+    """Wait for the first token, so that an earlier error is answered with its own status."""
     stream = await while_connected(request, tasks.stream(call.image, call.asked, call.options, call.output))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
     events = chunks.events(stream, call.options.num_return_sequences)
@@ -134,4 +134,4 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:
-    return error_response(unexpected_error())  # Starlette raises it again, and `ErrorShape` logs it
+    return error_response(unexpected_error())  # Starlette re-raises it, and `ErrorShape` logs it

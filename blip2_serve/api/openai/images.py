@@ -1,4 +1,4 @@
-"""Reads the `url` of an `image_url` part: a URL, inline bytes, or the id of a picture sent before."""
+"""Find the picture of a chat from the `url` of its `image_url` part."""
 
 import re
 
@@ -10,10 +10,10 @@ _ID_PREFIX = "image-id:"
 
 
 def image_of(url: str) -> ImageSource:
-    """Read a URL, a data: URI or base64 as the other endpoints do, or an id, for which OpenAI has no field.
+    """Parse a URL, a data: URI, base64, or "image-id:" and an id, for which OpenAI's protocol has no field.
 
     Raises:
-        InvalidImage: none of the four.
+        InvalidImage: `url` is none of the four.
     """
     if not url.startswith(_ID_PREFIX):
         return _image_source(url)

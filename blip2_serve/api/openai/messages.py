@@ -1,7 +1,7 @@
-"""Reads the messages of a chat as BLIP-2 understands them: one picture, earlier questions and answers, and a text.
+"""Translate chat messages for BLIP-2: one picture, earlier questions and answers, and a text.
 
-BLIP-2 was not trained to follow instructions, to call functions or to compare pictures; messages that ask for it are
-refused, and the refusal says what to ask instead.
+BLIP-2 was not trained to follow instructions, to call functions or to compare pictures. Messages that ask for these are
+refused, and the error says what to send instead.
 """
 
 from dataclasses import dataclass, field
@@ -24,28 +24,28 @@ _PARTS = {
     "file": "BLIP-2 reads no files: send a picture as image_url",
     "refusal": "BLIP-2 refuses nothing: leave this part out",
 }
-# OpenAI's clients send answers back as they got them, with every field that OpenAI's own models may fill.
+# OpenAI's clients send answers back with every field that OpenAI's own models may fill.
 EMPTY_IN_ANSWERS = ("annotations", "audio", "function_call", "reasoning_content", "refusal", "tool_calls")
 _DETAILS = ("auto", "low")
 
 
-# Picture and text, whatever of them is at fault, came in the messages.
+# Every part of a request came in the messages.
 FIELDS: FieldNames = dict.fromkeys(Part, "messages")
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One picture, by its source; earlier questions with their answers; and the current text, perhaps ""."""
+    """One picture (a URL, a data: URI, base64 or an image-id), the earlier turns, and the new text (may be "")."""
 
     image: str
     turns: list[Turn]
     text: str
 
     def asked(self, task: Literal["auto", "caption", "vqa", "prefix"]) -> PromptSpec:
-        """Put the conversation as `task`.
+        """Build the prompt for `task`; "auto" is a chat where there is text, else a caption.
 
         Raises:
-            InvalidField: the task has no place for what was said.
+            InvalidField: the task takes no earlier turns, takes no text, or needs one.
         """
         if task == "auto" and self.text:
             return PromptSpec("chat", self.text, self.turns)
@@ -68,12 +68,12 @@ class _Message:
 
 
 def read_conversation(messages: list[object]) -> Conversation:
-    """Read the messages of a chat.
+    """Parse the messages of a chat.
 
-    User messages in a row are one question. A picture alone, in an earlier turn, counts as a request for its caption.
+    Consecutive user messages join to one question. An earlier turn without text stands for the default question.
 
     Raises:
-        InvalidField: they are malformed, or ask for what BLIP-2 cannot do; `about` is the place.
+        InvalidField: a message is malformed or asks for something BLIP-2 cannot do; `about` is its place.
     """
     if len(messages) > 2 * MAX_TURNS:
         raise _refusal("messages", f"more than {2 * MAX_TURNS} messages are too many: leave the oldest out")
@@ -91,7 +91,7 @@ def read_conversation(messages: list[object]) -> Conversation:
 
 
 def _joined(messages: list[_Message]) -> list[_Message]:
-    """Join messages of one role in a row: user and assistant take turns, a user first."""
+    """Join consecutive user messages, so that user and assistant alternate, user first."""
     joined: list[_Message] = []
     for index, message in enumerate(messages):
         before = joined[-1] if joined else None
@@ -128,7 +128,7 @@ def _message(place: str, message: object) -> _Message:
 
 
 def _content(place: str, content: object) -> tuple[list[str], list[str]]:
-    """Return the texts and the sources of pictures."""
+    """Return the texts and the picture URLs of a message."""
     if content is None or isinstance(content, str):
         return [_text(place, content or "")], []
     if not isinstance(content, list):
@@ -166,7 +166,7 @@ def _text(place: str, text: object) -> str:
 
 
 def _bounded(place: str, text: str) -> str:
-    """Return `text`, one or joined of several, unless it is too long."""
+    """Return `text`, one or several joined, unless it is too long."""
     if len(text) > MAX_TEXT_CHARACTERS:
         raise _refusal(place, f"the text has more than {MAX_TEXT_CHARACTERS} characters: shorten it")
     return text

@@ -1,14 +1,14 @@
-"""The body of a chat completion: the fields of OpenAI that mean something to BLIP-2, and five of our own.
+"""The body of a chat completion: the OpenAI fields that mean something to BLIP-2, and five of our own.
 
-`None` means "not given". A field that cannot be honoured is refused by name; with the one value that asks for nothing
-it is accepted, because clients send it unasked.
+`None` means "not given". A field that asks for something unsupported is refused by name, but its neutral values are
+accepted, because clients send them unasked.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from blip2_serve.api.native.fields import AskFields, validate_fields, whole_characters
+from blip2_serve.api.native.fields import validate_fields, whole_characters
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import Family
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
@@ -21,7 +21,7 @@ _MAX_STOPS = 4
 _STOP_TEXT = {"type": "string", "minLength": 1, "maxLength": _MAX_STOP_CHARACTERS}
 _STOP = {"anyOf": [_STOP_TEXT, {"type": "array", "items": _STOP_TEXT, "maxItems": _MAX_STOPS}]}
 
-# Values that ask for nothing, by field, and the reason for refusing any other.
+# By field: the accepted values, which ask for nothing, and the reason for refusing any other.
 NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
     "audio": ((), "BLIP-2 writes text"),
     "frequency_penalty": ((0,), "use repetition_penalty"),
@@ -41,7 +41,7 @@ NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
     "verbosity": ((), "use max_tokens"),
     "web_search_options": ((), "BLIP-2 searches nothing"),
 }
-# The caller's notes about itself; no value of theirs asks for anything.
+# The caller's notes about itself; any value is accepted and ignored.
 NOTES = ("metadata", "prompt_cache_key", "safety_identifier", "user")
 
 
@@ -107,25 +107,25 @@ class ChatRequest(BaseModel):
 
     @property
     def output(self) -> OutputOptions:
-        """The texts that end an answer, and the number of likely tokens to tell."""
+        """Stop texts, and how many likely tokens to report at each place."""
         return OutputOptions(tuple(self.stop), self.top_logprobs)
 
     def options(self, task: TaskName, family: Family) -> DecodingOptions:
-        """Return the decoding options; a task's defaults are those of its own endpoint."""
+        """Build the decoding options; lengths and penalties not given are those of the task's own endpoint."""
         given = {
             "max_new_tokens": self.max_completion_tokens or self.max_tokens,
             "length_penalty": self.length_penalty,
+            "repetition_penalty": self.repetition_penalty if "repetition_penalty" in self.model_fields_set else None,
             "temperature": self.temperature or None,
         }
         return DecodingOptions(
             **{
-                **(AskFields.defaults(family) if task == "vqa" else {}),
+                **(family.vqa_defaults if task == "vqa" else family.caption_defaults),
                 **{name: value for name, value in given.items() if value is not None},
                 "num_beams": self.num_beams,
                 "do_sample": self.temperature > 0,
                 "top_p": self.top_p,
                 "top_k": self.top_k,
-                "repetition_penalty": self.repetition_penalty,
                 "seed": self.seed,
                 "num_return_sequences": self.n,
             }
@@ -133,10 +133,10 @@ class ChatRequest(BaseModel):
 
 
 def validate_request(values: dict[str, object]) -> ChatRequest:
-    """Check the values of a JSON body, nulls left out.
+    """Validate a JSON body from which nulls have been dropped.
 
     Raises:
-        InvalidField: a field is missing, unknown, out of bounds, or cannot be honoured; `about` names it.
+        InvalidField: a field is missing, unknown, out of bounds, unsupported or contradicts another; `about` names it.
     """
     asked = {name: value for name, value in values.items() if not _asks_for_nothing(name, value)}
     request = validate_fields(ChatRequest, asked)
@@ -150,7 +150,7 @@ def _asks_for_nothing(name: str, value: object) -> bool:
     if name not in NEUTRAL:
         return False
     values, reason = NEUTRAL[name]
-    # True == 1 in Python, and no JSON number is a truth value.
+    # In Python True == 1; in JSON, true is not 1.
     if not any(value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in values):
         raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", about=name)
     return True

@@ -1,4 +1,4 @@
-"""The answers of /v1, as OpenAI's clients read them. The docstrings of the models are published."""
+"""The answers of the /v1 endpoints, as OpenAI's clients read them."""
 
 import time
 import uuid
@@ -11,7 +11,7 @@ from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, Completi
 
 
 class _Whole(BaseModel):
-    """A whole answer has all its fields, defaults among them; a chunk has only those that are set."""
+    """Base of complete answers, whose schema requires every field; a chunk leaves out the fields that say nothing."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
@@ -25,7 +25,7 @@ class Usage(BaseModel):
 
     @classmethod
     def of(cls, done: CompletedRequest) -> Self:
-        """The tokens of a request."""
+        """Count the tokens of a request."""
         total = done.prompt_tokens + done.new_tokens
         return cls(prompt_tokens=done.prompt_tokens, completion_tokens=done.new_tokens, total_tokens=total)
 
@@ -39,7 +39,7 @@ class TokenLogprob(BaseModel):
 
     @classmethod
     def of_token(cls, token: Token) -> "TokenLogprob":
-        """One token."""
+        """Convert one token."""
         return TokenLogprob(token=token.text, logprob=token.logprob, bytes=list(token.data))
 
 
@@ -50,7 +50,7 @@ class ChosenLogprob(TokenLogprob):
 
     @classmethod
     def of(cls, token: ChosenToken) -> Self:
-        """One token."""
+        """Convert one token and its alternatives."""
         likely = [TokenLogprob.of_token(each) for each in token.likely]
         return cls(token=token.text, logprob=token.logprob, bytes=list(token.data), top_logprobs=likely)
 
@@ -62,7 +62,7 @@ class Logprobs(BaseModel):
 
     @classmethod
     def of(cls, *tokens: ChosenToken) -> Self:
-        """Some tokens in their order."""
+        """Convert tokens, in order."""
         return cls(content=[ChosenLogprob.of(token) for token in tokens])
 
 
@@ -84,7 +84,7 @@ class ChatChoice(_Whole):
 
     @classmethod
     def of(cls, index: int, completed: Completion, *, logprobs: bool) -> Self:
-        """Answer number `index`."""
+        """Build answer number `index`."""
         return cls(
             index=index,
             message=Message(content=completed.text),
@@ -114,7 +114,7 @@ def _new_id() -> str:
 
 
 def now() -> int:
-    """Seconds since 1970."""
+    """Return the Unix time in whole seconds."""
     return int(time.time())
 
 
@@ -130,7 +130,7 @@ class ChatCompletion(_Whole):
 
     @classmethod
     def of(cls, model: str, done: CompletedRequest, *, logprobs: bool) -> Self:
-        """All of it."""
+        """Build the whole response."""
         choices = [ChatChoice.of(index, each, logprobs=logprobs) for index, each in enumerate(done.completions)]
         return cls(model=model, choices=choices, usage=Usage.of(done))
 

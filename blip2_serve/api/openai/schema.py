@@ -1,4 +1,4 @@
-"""The body of a chat completion as the OpenAPI page shows it; `request` and `messages` parse it."""
+"""JSON Schema of a chat completion's body for the OpenAPI page: all that `request` and `messages` accept."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ _MESSAGES: Schema = {
 
 
 def body_schema() -> Schema:
-    """Return the schema without references: FastAPI collects only the models that it parses itself."""
+    """Build the schema with every $ref inlined: FastAPI collects only the models it parses itself."""
     schema = ChatRequest.model_json_schema()
     definitions = schema.pop("$defs", {})
     for field in schema["properties"].values():
@@ -49,7 +49,7 @@ def body_schema() -> Schema:
 
 
 def _taken_and_ignored() -> Schema:
-    """Return the fields that clients send unasked, with the values that ask for nothing."""
+    """Describe the fields that clients send unasked, with the values that change nothing."""
     neutral = {
         name: {"enum": [*values, None], "description": f"changes nothing; {reason}"}
         for name, (values, reason) in NEUTRAL.items()

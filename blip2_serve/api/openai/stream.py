@@ -1,7 +1,7 @@
-"""A growing answer as server-sent events: the role, a chunk for every token, the finish reason, and `data: [DONE]`.
+"""Stream an answer as server-sent events: the role, a chunk per token, the finish reason and `data: [DONE]`.
 
-A failure after the first token is an event too, `data: {"error": ...}` without [DONE]: a stream that just ended would
-look like an answer.
+An error after the first token is an event too, `data: {"error": ...}` without [DONE]: a stream that simply ended would
+look like a complete answer.
 """
 
 import json
@@ -35,7 +35,7 @@ class EventStream(StreamingResponse):
 
 
 class Chunks:
-    """Makes the chunks of one stream."""
+    """Build the chunks of one stream; all share an id."""
 
     def __init__(self, model: str, *, logprobs: bool, include_usage: bool) -> None:
         self._head = ChatCompletionChunk(model=model)
@@ -74,5 +74,5 @@ class Chunks:
 def _event(chunk: ChatCompletionChunk) -> str:
     said = chunk.model_dump(exclude_none=True)
     for choice in said["choices"]:
-        choice.setdefault("finish_reason", None)  # null while it goes on, as OpenAI sends it
+        choice.setdefault("finish_reason", None)  # null until the answer ends, as OpenAI sends it
     return f"data: {json.dumps(said)}\n\n"

@@ -1,1 +1,1 @@
-"""The OpenAPI document, part by part, and the middleware that serves it."""
+"""The OpenAPI document: bodies, answers, errors, examples and probes as plain dictionaries. Only `pages` does HTTP."""

@@ -1,6 +1,6 @@
-"""Request bodies in the three kinds that are read. BentoML describes the multipart form; the others follow from it.
+"""Describe request bodies in all three media types, starting from BentoML's description of the multipart form.
 
-A file is bytes in a multipart form and text elsewhere. A form has no null: it leaves the field out.
+A file is bytes in a multipart form and text elsewhere. A form has no null: a field is present or absent.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ _PICTURE = {"type": "string", "description": "base64, a data: URI, or a URL wher
 
 
 def describe_bodies(spec: dict[str, Any]) -> dict[str, Any]:
-    """Describe every body in all its kinds; changes `spec` in place."""
+    """Add the other media types to every multipart body. Changes `spec` in place and returns it."""
     for item in spec["paths"].values():
         content = item.get("post", {}).get("requestBody", {}).get("content", {})
         if _MULTIPART in content:
@@ -31,12 +31,12 @@ def _kinds(form: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
-    """Swagger's "Try it out" would fill in and send `default: null`."""
+    """Drop `default: null`, which Swagger's "Try it out" would fill in and send."""
     return {key: value for key, value in field.items() if (key, value) != ("default", None)}
 
 
 def _encoding(form: dict[str, Any]) -> dict[str, Any]:
-    """Mark lists, but not those of files, as JSON; Swagger would send any other field marked so as a file."""
+    """Declare JSON only for lists, except lists of files: Swagger sends every field declared as JSON as a file."""
     fields = form["properties"].items()
     lists = [name for name, field in fields if field.get("type") == "array" and not _is_file(field["items"])]
     return {name: {"contentType": "application/json"} for name in lists}
@@ -48,7 +48,7 @@ def _with_text_for_files(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_text(field: dict[str, Any]) -> dict[str, Any]:
-    """Describe a file, or a list of files, as text."""
+    """Replace a file, or the files in a list, with text."""
     if _is_file(field):
         said = f"{field['description']}; as {_PICTURE['description']}"
         return {"title": field["title"], "type": _PICTURE["type"], "description": said}
@@ -58,5 +58,5 @@ def _as_text(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_file(schema: dict[str, Any]) -> bool:
-    """Recognise BentoML's own `type: file`, which JSON Schema does not have, and JSON Schema's format."""
+    """Recognise `format: binary`, and BentoML's `type: file`, which is not JSON Schema."""
     return schema.get("type") == "file" or schema.get("format") == "binary"

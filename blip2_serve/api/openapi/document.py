@@ -1,4 +1,4 @@
-"""The OpenAPI document as a whole: BentoML's and FastAPI's, corrected to what this service takes and answers."""
+"""Correct BentoML's OpenAPI document: describe the bodies and answers that this service really has."""
 
 import re
 from typing import Any
@@ -22,9 +22,9 @@ _TAGS = [
 
 
 def described(spec: dict[str, Any]) -> dict[str, Any]:
-    """Turn BentoML's `spec` into that of this service; changes it in place.
+    """Turn BentoML's `spec` into this service's document; change it in place.
 
-    The version is 3.1, whose schemas are JSON Schema's: that is what pydantic writes.
+    The version is OpenAPI 3.1, whose schemas are JSON Schema, as pydantic writes them.
     """
     spec["openapi"] = "3.1.0"
     spec["info"] = {"title": "blip2-serve", "version": __version__, "description": _DESCRIPTION}
@@ -47,7 +47,7 @@ def _name_operations(spec: dict[str, Any]) -> None:
 
 
 def _forget_unused_schemas(spec: dict[str, Any]) -> None:
-    """Drop schemas such as BentoML's errors, which ours replace."""
+    """Drop unreferenced schemas, such as those of BentoML's errors, which ours replace."""
     schemas = spec["components"]["schemas"]
     used: set[str] = set()
     found = _names(spec["paths"])
@@ -58,5 +58,5 @@ def _forget_unused_schemas(spec: dict[str, Any]) -> None:
 
 
 def _names(part: object) -> set[str]:
-    """Return the names of the schemas that `part` of a spec refers to."""
+    """Collect the names of the schemas that `part` refers to."""
     return set(re.findall(r"'#/components/schemas/([^']+)'", repr(part)))

@@ -1,10 +1,12 @@
-"""An example of every endpoint: a body of each kind, and the demo checkpoint's answer.
+"""Examples for every endpoint: a body of each media type, and the demo checkpoint's answer to it.
 
-In a multipart form `demo.jpeg` stands for the repository's file of that name; elsewhere the picture is the same, forty
-pixels wide and in three colours.
+In a multipart form, `demo.jpeg` stands for the repository's file of that name; elsewhere the same picture is inline,
+40 pixels wide and in three colours.
 """
 
 from typing import Any
+
+from blip2_serve.api.native.fields import endpoints
 
 PICTURE = (
     "data:image/png;base64,"
@@ -13,46 +15,8 @@ PICTURE = (
     "i8lhkSyyJBHK5lvE/GIYb3UmoRqCuNB0mRJ0TUjLHHKou9n9iP78XZMvCOMVozf4t+0AAAAASUVORK5CYII="
 )
 FILE = "demo.jpeg"
-_FILE_ID = "46c52db4d1fe5a56b1075cda2e7604bfce92a83342e5c836ae32ad536cc2c4ea"
 _BACKGROUND = "what color is the background?"
 
-# The fields beside the picture, and the answer.
-_EXAMPLES: dict[str, tuple[dict[str, Any], Any]] = {
-    "/generate": (
-        {"txt": "a yellow star to the left of"},
-        "a yellow star to the left of a red diamond on a blue background",
-    ),
-    "/vqa": ({"txt": _BACKGROUND}, "blue"),
-    "/chat": ({"txt": "what color is it?", "context": [["what shape is on the right?", "diamond"]]}, "red"),
-    "/captions": (
-        {"num_captions": 1, "num_beams": 5},
-        {
-            "captions": [
-                {
-                    "text": "a yellow star to the left of a red diamond on a blue background",
-                    "score": 0.0,
-                    "probability": 1.0,
-                    "num_tokens": 15,
-                    "finish_reason": "stop",
-                    "guards": [],
-                }
-            ]
-        },
-    ),
-    "/choose": (
-        {"txt": "is there a circle?", "choices": ["yes", "no"]},
-        {
-            "choices": [
-                {"text": "no", "probability": 0.999, "log_likelihood": -0.001},
-                {"text": "yes", "probability": 0.001, "log_likelihood": -6.796},
-            ]
-        },
-    ),
-    "/batch": (
-        {"task": "vqa", "txt": _BACKGROUND},
-        {"results": [{"text": "blue", "image_id": _FILE_ID, "new_tokens": 2, "finish_reason": "stop"}]},
-    ),
-}
 _CHAT = {
     "model": "blip2",
     "messages": [
@@ -83,14 +47,17 @@ _COMPLETION = {
 
 
 def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
-    """Add the examples; changes `spec` in place."""
+    """Add the examples. Changes `spec` in place and returns it."""
     paths = spec["paths"]
-    for path, (fields, answer) in _EXAMPLES.items():
+    for path, fields in endpoints().items():
         post = paths[path]["post"]
         for kind, body in post["requestBody"]["content"].items():
-            body["example"] = {**_picture(path, FILE if kind == "multipart/form-data" else PICTURE), **fields}
+            body["example"] = {
+                **_picture(path, FILE if kind == "multipart/form-data" else PICTURE),
+                **fields.example.fields,
+            }
         (answered,) = post["responses"]["200"]["content"].values()
-        answered["example"] = answer
+        answered["example"] = fields.example.answer
     _add_chat_examples(paths["/v1/chat/completions"]["post"])
     paths["/v1/models/{model}"]["get"]["parameters"][0]["example"] = "blip2"
     return spec

@@ -1,4 +1,4 @@
-"""The routes beside the endpoints: probes, metrics, descriptions, the page."""
+"""Describe the paths beside the endpoints: probes, metrics, descriptions and the page."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""The OpenAPI document at /docs.json, and the page at / that shows it; both in place of BentoML 1.4.40's.
+"""Serve the OpenAPI document at /docs.json and the page at / that shows it, in place of BentoML 1.4.40's.
 
-BentoML's document describes its own errors and fields. Its page loads an analytics script from another host; ours is
-Swagger's, from the files in BentoML's wheel, and its Content-Security-Policy makes the browser refuse other hosts.
+BentoML's document describes its own errors and fields, and its page loads an analytics script from another host. Our
+page is Swagger's, from the files in BentoML's wheel; its Content-Security-Policy makes browsers refuse other hosts.
 """
 
 import base64
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from blip2_serve.api.middleware.held_body import Headers, HeldBody
 from blip2_serve.api.openapi.document import described
 
-# Without validatorUrl the page would send the address of the service to swagger.io for a badge.
+# Unless validatorUrl is null, the page sends the service's address to swagger.io for a badge.
 _SCRIPT = """
   window.onload = () => SwaggerUIBundle({
     url: "./docs.json",
@@ -40,7 +40,7 @@ _HTML = f"""<!DOCTYPE html>
 </html>
 """
 _SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-# Swagger's icons are data: URLs in the style sheet.
+# The style sheet has Swagger's icons as data: URLs.
 _HEADERS = {
     "Content-Security-Policy": "; ".join(
         (
@@ -60,7 +60,7 @@ _HEADERS = {
 
 
 class Documents:
-    """ASGI middleware: answers GET and HEAD of /, and rewrites BentoML's /docs.json on its way out."""
+    """ASGI middleware: answer GET and HEAD of /, and rewrite BentoML's /docs.json."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

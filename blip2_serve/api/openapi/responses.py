@@ -1,11 +1,13 @@
-"""Answers: their headers, and the errors of each endpoint in the one shape."""
+"""Describe the answers of each endpoint: their headers, and the errors, all in one shape."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
-from blip2_serve.api.native.answers import Answered, Error
+from blip2_serve.api.native.answers import Error
+from blip2_serve.api.native.batch import Answered
+from blip2_serve.api.native.fields import endpoints
 from blip2_serve.api.openai.responses import ChatCompletionChunk
 from blip2_serve.errors import Blip2Error, RequestError, StartupError
 
@@ -19,7 +21,7 @@ _ERRORS = {
     503: "The server is busy or going down",
     504: "The answer took longer than the deadline",
 }
-# The paths where only some of them can happen.
+# Paths on which only some of the errors can happen.
 _ERRORS_OF = {
     "/batch": tuple(status for status in _ERRORS if status != 404),  # it takes no ids
     "/v1/models": (),
@@ -42,24 +44,20 @@ _IMAGE_ID = {
 }
 _MODEL = {"X-Model": _header("the model that answered", {"type": "string"})}
 _DROPPED = "earlier turns that did not fit into the context, the oldest"
-_TOLD_WITH_TEXT = {
-    **_IMAGE_ID,
-    **_MODEL,
-    "X-New-Tokens": _header("tokens written, the end token among them", {"type": "integer", "minimum": 0}),
-    "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
-    "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
-}
 _COUNT = {"type": "integer", "minimum": 0}
-_HEADERS = {
-    "/generate": _TOLD_WITH_TEXT,
-    "/vqa": _TOLD_WITH_TEXT,
-    "/chat": {**_TOLD_WITH_TEXT, "X-Dropped-Turns": _header(_DROPPED, _COUNT)},
-    "/captions": {**_IMAGE_ID, **_MODEL},
-    "/choose": {**_IMAGE_ID, **_MODEL},
-    "/batch": _MODEL,
-    "/v1/chat/completions": {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)},
+# What an endpoint of our own tells beside its answer, by the words of `Fields.tells`.
+_TOLD = {
+    "image": _IMAGE_ID,
+    "model": _MODEL,
+    "text": {
+        "X-New-Tokens": _header("tokens written, the end token among them", _COUNT),
+        "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
+        "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
+    },
+    "dropped turns": {"X-Dropped-Turns": _header(_DROPPED, _COUNT)},
 }
-# Before OpenAPI 3.2 the schema of a stream is that of each event.
+_CHAT_HEADERS = {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)}
+# Before OpenAPI 3.2, a stream's schema describes each event.
 _EVENT = {
     "type": "object",
     "description": "an event of the stream; the last is [DONE], or an error",
@@ -78,7 +76,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; where the queue is full", _CO
 
 
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
-    """Describe the answers and errors of every endpoint; changes `spec` in place."""
+    """Describe the real answers and errors of every endpoint. Changes `spec` in place and returns it."""
     schemas = spec["components"]["schemas"]
     for model in (Answered, Error, ChatCompletionChunk):
         _share(model, schemas)
@@ -87,11 +85,20 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             answer = operation["responses"]["200"]
             _name_answer(answer, schemas)
-            if path in _HEADERS:
-                answer["headers"] = _HEADERS[path]
+            if headers := _headers(path):
+                answer["headers"] = headers
             operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
     schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
     return spec
+
+
+def _headers(path: str) -> dict[str, Any]:
+    if path == "/v1/chat/completions":
+        return _CHAT_HEADERS
+    fields = endpoints().get(path)
+    if fields is None:
+        return {}
+    return {name: header for word, headers in _TOLD.items() if word in fields.tells for name, header in headers.items()}
 
 
 def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:
@@ -101,7 +108,7 @@ def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:
 
 
 def _name_answer(answer: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Share an answer's schema under our name; BentoML writes it inline, under a name of its own."""
+    """Move an answer's schema, which BentoML writes inline under an invented title, to a named component."""
     content = answer["content"].get("application/json", {})
     title = content.get("schema", {}).get("title")
     if title is not None:
@@ -118,19 +125,19 @@ def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
 
 
 def error_answer(description: str, status: int) -> dict[str, Any]:
-    """Describe the answer to a failed request."""
+    """Describe an error answer as an OpenAPI response."""
     content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
     headers = {"headers": _RETRY} if status == 503 else {}
     return {"description": description, **headers, "content": content}
 
 
 def _codes(status: int) -> list[str]:
-    """Return the codes of the error tree that share `status`."""
+    """List the codes of the error tree that have `status`."""
     return sorted({error.code for error in _tree(Blip2Error) if error.status == status})
 
 
 def _tree(error: type[Blip2Error]) -> Iterator[type[Blip2Error]]:
-    if error not in (RequestError, StartupError):  # one is never raised itself, the other never answered
+    if error not in (RequestError, StartupError):  # the first is only a base class, the second is never answered
         yield error
     for kind in error.__subclasses__():
         yield from _tree(kind)

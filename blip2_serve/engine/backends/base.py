@@ -29,7 +29,10 @@ class Backend(Protocol):
     def prefill(self, span: Span, image_tokens: Sequence[torch.Tensor]) -> None:
         """Compute the prefixes of a span and store them in its blocks.
 
-        image_tokens (query tokens, width) each, in the compute dtype; raises ValueError for another shape.
+        image_tokens (query tokens, width) each, in the compute dtype.
+
+        Raises:
+            ValueError: image tokens have another shape.
         """
         ...
 
@@ -53,7 +56,7 @@ def attend(
 
 
 def additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """0 where `visible` (bool) is true, else -inf: made once, not by attention anew in every layer."""
+    """Return 0 where `visible` (bool) is True, else -inf; made once, lest attention do it in every layer."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
@@ -63,7 +66,11 @@ def join(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def stack_images(image_tokens: Sequence[torch.Tensor], shape: tuple[int, int]) -> torch.Tensor:
-    """(n, query tokens, width); raises ValueError unless each image's tokens have `shape`, (query tokens, width)."""
+    """Stack image tokens of `shape`, (query tokens, width), to (n, query tokens, width).
+
+    Raises:
+        ValueError: an image's tokens have another shape.
+    """
     for each in image_tokens:
         if each.shape != shape:
             raise ValueError(f"image tokens of {tuple(each.shape)} are not {shape}")

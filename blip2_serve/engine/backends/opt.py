@@ -136,7 +136,7 @@ class _Layer:
         return self._inputs(self._attention_norm(hidden) if self._norms_first else hidden)
 
     def finish(self, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """hidden and what attention made of it, (..., width) each -> the next layer's hidden."""
+        """hidden and the output of its attention, (..., width) each -> the next layer's hidden."""
         hidden = hidden + self._output(mixed)
         if not self._norms_first:
             hidden = self._attention_norm(hidden)

@@ -101,7 +101,7 @@ class _DecodeSpan:
     """One span's step: its self-attention bias and masks, made once and read by all layers."""
 
     def __init__(self, step: Step, bias: torch.Tensor) -> None:
-        """bias (heads, distance): how much a query likes a key that is `distance` tokens back."""
+        """bias (heads, distance) is added to the scores of keys `distance` tokens back."""
         self._step = step
         prefix, live = step.shape.prefix, step.live
         times = torch.arange(live - prefix, device=bias.device) // step.shape.num_rows
@@ -187,7 +187,7 @@ class _Norm:
 
 
 def _activation(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """transformers writes Flan-T5's GELU out in eight operations; PyTorch has it in one."""
+    """Replace Flan-T5's GELU, eight operations in transformers, by PyTorch's one."""
     return partial(F.gelu, approximate="tanh") if isinstance(module, NewGELUActivation) else module
 
 

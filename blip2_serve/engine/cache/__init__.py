@@ -1,1 +1,1 @@
-"""Keys and values: who owns which cells, the blocks of one shape, and their tensors."""
+"""Keys and values: the ledger of cells, the blocks of one shape, and their tensors."""

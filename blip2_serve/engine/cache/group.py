@@ -40,7 +40,7 @@ class Group:
         self.first_cells = self.mask_shift = torch.zeros((0, shape.num_rows), dtype=torch.int64, device=device)
 
     def resize(self, slots: int) -> None:
-        """Make room for exactly `slots` sequences; the live ones stay. Where that raises, nothing has changed."""
+        """Make room for exactly `slots` sequences; the live ones stay. If this raises, nothing has changed."""
         if slots == self.slots:
             return
         tokens, mask = _resized(self.tokens, slots), _resized(self.mask, slots)

@@ -1,4 +1,4 @@
-"""The books of the cache: which request owns how much of it, in plain numbers. No torch.
+"""The cache's ledger: how much of it each request owns, in plain numbers. No torch.
 
 A request owns one *block*: its prefix (image tokens and prompt), stored once, and behind it a tail for each of its
 rows. Blocks of one shape lie side by side in a *pool*, as its *slots*; the first `live` slots are in use, the rest
@@ -17,7 +17,7 @@ TAIL_CLASSES = (32, 64, 128, 256)
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
-    """Requests of one shape decode as one dense batch; `beams` keeps those whose rows depend on each other apart."""
+    """Requests of one shape decode as one dense batch; `beams` keeps requests whose rows depend on each other apart."""
 
     prefix: int
     num_rows: int
@@ -51,8 +51,8 @@ class Pool:
 class RowBooks:
     """The ledger of rows and cells. `admit` returns False for "not now"; `check_fits` raises ValueError for "never".
 
-    Slots are added a few at a time. When cells run short, pools first give back what they do not use. Memory may turn
-    out to hold less than `max_cells`: then no more than that is given out until nothing runs.
+    Slots are added a few at a time. When cells run short, pools first give back spare slots. If memory turns out to
+    hold less than `max_cells`, only that much is given out until nothing runs.
     """
 
     def __init__(self, max_rows: int, max_cells: int) -> None:
@@ -143,5 +143,5 @@ def make_books(max_rows: int) -> RowBooks:
 
 
 def _more_slots(slots: int) -> int:
-    """1, 2, 4, 8, then eight at a time: few distinct batch shapes, and little memory that nobody uses."""
+    """1, 2, 4, 8, then eight at a time: few distinct batch shapes, and little unused memory."""
     return max(1, 2 * slots) if slots < 8 else slots + 8

@@ -1,1 +1,1 @@
-"""From logits to text: which token comes next, when a row ends, and the text as it grows."""
+"""From logits to text: the next token, the end of a row, and the text as it grows."""

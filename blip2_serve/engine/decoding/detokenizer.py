@@ -49,13 +49,13 @@ class TextStream:
 
 
 def find_stop(text: str, stop: tuple[str, ...]) -> int | None:
-    """Where the earliest stop string begins in `text`; None if there is none."""
+    """Find where the earliest stop string begins in `text`; None if there is none."""
     found = [position for position in (text.find(string) for string in stop) if position >= 0]
     return min(found, default=None)
 
 
 def held_back(text: str, stop: tuple[str, ...]) -> int:
-    """How many characters at the end of `text` may turn out to be the beginning of one of `stop`."""
+    """Count the characters at the end of `text` that may be the beginning of one of `stop`."""
     longest = max((len(string) for string in stop), default=1) - 1
     for length in range(min(longest, len(text)), 0, -1):
         if any(string.startswith(text[-length:]) for string in stop):

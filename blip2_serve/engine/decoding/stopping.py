@@ -1,4 +1,4 @@
-"""When a row ends and why, and the answer that it leaves; beams end by `beams.py`'s own rule. No torch."""
+"""End rows, with a reason and an answer; beams end by `beams.py`'s own rule. No torch."""
 
 from collections.abc import Callable, Iterable, Set
 

@@ -1,1 +1,1 @@
-"""From pixels to image tokens: images that wait, threads that encode them, images seen before."""
+"""From pixels to image tokens: waiting images, encoder threads, and the cache of image tokens."""

@@ -1,7 +1,7 @@
 """InstructBLIP's Q-Former, written out on transformers' module (5.24, models/instructblip/modeling_instructblip.py).
 
 It reads the prompt together with the picture: its queries and the prompt's tokens attend to each other, only the
-queries to the picture, and each has a feed-forward network of its own.
+queries to the picture, and each kind has its own feed-forward network.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from blip2_serve.model.vision.qformer import FeedForward, QFormerLayer
 
 
 class InstructedQFormer:
-    """An `InstructBlipQFormerModel`: the query tokens ask together with the prompt, patches are seen."""
+    """Runs an `InstructBlipQFormerModel`: queries attend to the prompt and to the picture's patches."""
 
     def __init__(self, qformer: Any) -> None:
         embeddings = qformer.embeddings
@@ -28,9 +28,10 @@ class InstructedQFormer:
     def __call__(
         self, queries: torch.Tensor, seen: torch.Tensor, instructions: Sequence[Sequence[int]]
     ) -> torch.Tensor:
-        """queries (n, query tokens, width), seen (n, patches, vision width), the ids of n prompts of any lengths.
+        """Let the queries read n pictures and the ids of n prompts of any lengths.
 
-        Returns the queries' answers, as wide as the queries.
+        queries (n, query tokens, width), seen (n, patches, vision width), floats of any dtype. Returns (n, query
+        tokens, width) in the weights' dtype.
         """
         words, mask = self._read(instructions, queries.shape[1])
         hidden, seen = torch.cat([queries, words], dim=1), seen.to(self._dtype)
@@ -42,7 +43,10 @@ class InstructedQFormer:
     def _read(
         self, instructions: Sequence[Sequence[int]], num_queries: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings (n, longest, width), padded on the right, and the mask (n, 1, 1, queries + longest), if any is."""
+        """Embed prompts to (n, longest, width), padded on the right.
+
+        Returns with them a mask (n, 1, 1, queries + longest) bool, or None without padding.
+        """
         lengths = torch.tensor([len(ids) for ids in instructions], device=self._words.device)
         longest = max(map(len, instructions))
         ids = [[*each, *[0] * (longest - len(each))] for each in instructions]
@@ -55,7 +59,7 @@ class InstructedQFormer:
 
 
 class _Layer:
-    """A layer in which the prompt's tokens take part."""
+    """A Q-Former layer in which the prompt's tokens take part."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = QFormerLayer(layer)
@@ -64,7 +68,7 @@ class _Layer:
     def __call__(
         self, hidden: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor | None, num_queries: int
     ) -> torch.Tensor:
-        """hidden (n, query tokens + text, width), seen (n, patches, vision width), mask (n, 1, 1, all tokens)."""
+        """hidden (n, query tokens + text, width), seen (n, patches, vision width), mask (n, 1, 1, all tokens) bool."""
         mixed = self._layer.attend(hidden, mask)
         queries = self._layer.feed_forward(self._layer.look(mixed[:, :num_queries], seen))
         return torch.cat([queries, self._feed_forward_text(mixed[:, num_queries:])], dim=1)

@@ -1,6 +1,6 @@
 """The Q-Former, written out on the weights of transformers' module (5.24, models/blip_2/modeling_blip_2.py).
 
-The same sums in the same order of casts, without what a module costs per call.
+It computes the same sums with casts in the same order, without the modules' overhead per call.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from blip2_serve.model.vision.tower import attend
 
 
 class QFormer:
-    """A `Blip2QFormerModel` as generation uses it: the query tokens ask, patches are seen, no text."""
+    """Runs a `Blip2QFormerModel` as generation does: queries attend to the picture's patches, and to no text."""
 
     def __init__(self, qformer: Any) -> None:
         self._dtype: torch.dtype = qformer.layernorm.weight.dtype
@@ -23,9 +23,10 @@ class QFormer:
     def __call__(
         self, queries: torch.Tensor, seen: torch.Tensor, instructions: Sequence[Sequence[int]] = ()
     ) -> torch.Tensor:
-        """queries (n, query tokens, width), seen (n, patches, vision width); returns the queries' answers, as wide.
+        """Let the queries read n pictures; `instructions` are ignored.
 
-        `instructions` are not read.
+        queries (n, query tokens, width), seen (n, patches, vision width), floats of any dtype. Returns (n, query
+        tokens, width) in the weights' dtype.
         """
         hidden, seen = self._norm(queries.to(self._dtype)), seen.to(self._dtype)
         for layer in self._layers:
@@ -34,7 +35,7 @@ class QFormer:
 
 
 class QFormerLayer:
-    """Self-attention, in some layers a look at the patches, feed-forward; norms come last."""
+    """Self-attention, in some layers cross-attention to the patches, and feed-forward, each followed by its norm."""
 
     def __init__(self, layer: Any) -> None:
         own = layer.attention.attention
@@ -50,13 +51,13 @@ class QFormerLayer:
         self.feed_forward = FeedForward(layer.intermediate_query, layer.output_query)
 
     def attend(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """hidden (n, tokens, width), mask (n, 1, 1, tokens) bool; every token attends to all that the mask shows."""
+        """Let each token of hidden (n, tokens, width) attend to those where mask (n, 1, 1, tokens) bool is True."""
         query, keys, values = self._own_inputs(hidden).chunk(3, dim=-1)
         mixed = attend(query, keys, values, self._num_heads, mask)
         return self._own_norm(self._own_output(mixed) + hidden)
 
     def look(self, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """hidden (n, query tokens, width) looks at seen (n, patches, vision width), where the layer does."""
+        """Let hidden (n, query tokens, width) attend to seen (n, patches, vision width), in layers that do."""
         if not self._looks:
             return hidden
         keys, values = self._cross_inputs(seen).chunk(2, dim=-1)
@@ -65,7 +66,7 @@ class QFormerLayer:
 
 
 class FeedForward:
-    """Two linear layers with an activation between, and the norm behind them."""
+    """Two linear layers with an activation between them, and a norm after them."""
 
     def __init__(self, intermediate: Any, output: Any) -> None:
         self._up = linear_of(intermediate.dense)
@@ -73,7 +74,7 @@ class FeedForward:
         self._down, self._norm = _output_of(output)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden (n, tokens, width)."""
+        """hidden (n, tokens, width); returns the same shape."""
         return self._norm(self._down(self._activation(self._up(hidden))) + hidden)
 
 

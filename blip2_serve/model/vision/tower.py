@@ -1,7 +1,7 @@
 """The ViT, written out on the weights of transformers' module (5.24, models/blip_2/modeling_blip_2.py).
 
-The same sums in the same order of casts, without what a module costs per call, and with linear layers that are fused
-and packed (see linear.py). No dropout, no masks: every patch is seen.
+It computes the same sums with casts in the same order, without the modules' overhead per call, and with packed linear
+layers (see linear.py). No dropout, no masks: every patch is seen.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from blip2_serve.model.linear import linear_of, norm_of
 
 
 class VisionTower:
-    """A `Blip2VisionModel`: patches in, what it sees of each out."""
+    """Runs a `Blip2VisionModel`: pixels in, one state per patch out."""
 
     def __init__(self, vision_model: Any) -> None:
         embeddings = vision_model.embeddings
@@ -29,14 +29,14 @@ class VisionTower:
         self._norm = norm_of(vision_model.post_layernorm)
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """pixel_values (n, 3, S, S); returns (n, 1 + patches, width), the class token first."""
+        """pixel_values (n, 3, S, S); returns (n, 1 + patches, width) in the weights' dtype, the class token first."""
         hidden = self._embed(pixel_values.to(self._weight.dtype))
         for layer in self._layers:
             hidden = layer(hidden)
         return self._norm(hidden)
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The convolution's stride is its width, so it is one product with all patches."""
+        """Embed the patches; the convolution's stride is its width, so it is one product with all of them."""
         num_images, channels, side, _ = pixel_values.shape
         grid, patch = side // self._patch, self._patch
         covered = pixel_values[..., : grid * patch, : grid * patch]
@@ -57,7 +57,7 @@ class _VisionLayer:
         self._attention_norm, self._feed_norm = norm_of(layer.layer_norm1), norm_of(layer.layer_norm2)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden (n, tokens, width)."""
+        """hidden (n, tokens, width); returns the same shape."""
         states = self._inputs(self._attention_norm(hidden))
         query, keys, values = states.chunk(3, dim=-1)
         hidden = self._output(attend(query, keys, values, self._num_heads)).add_(hidden)
@@ -67,7 +67,10 @@ class _VisionLayer:
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, num_heads: int, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Attention; query (n, tokens, width), keys and values (n, others, width), mask (n, 1, 1, others); as query."""
+    """Multi-head attention; returns the shape of query.
+
+    query (n, tokens, width), keys and values (n, others, width), mask (n, 1, 1, others) bool, True where visible.
+    """
     by_head = _by_head(query, num_heads), _by_head(keys, num_heads), _by_head(values, num_heads)
     mixed = F.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2], attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2)

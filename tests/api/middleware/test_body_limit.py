@@ -1,4 +1,4 @@
-"""Bodies are bounded one by one and all together; what was sent counts until its request ends."""
+"""Each body and all bodies together are bounded; a body counts until its request ends."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from blip2_serve.api.middleware.body_limit import BodyLimit
 
 
 def statuses(num_requests: int) -> list[int]:
-    """Answers to bodies of 60 bytes: `num_requests` at once, all held until they have come, and one afterwards."""
+    """Send `num_requests` bodies of 60 bytes, answer them together, then send one more; return all statuses."""
     signal = asyncio.Event()
 
     async def held(scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +36,7 @@ def statuses(num_requests: int) -> list[int]:
 
 def test_bodies_that_are_too_much_together_are_answered_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blip2_serve.api.middleware.body_limit.MAX_BYTES_IN_FLIGHT", 150)
-    assert statuses(3) == [200, 200, 503, 200]  # the last comes when the others are gone
+    assert statuses(3) == [200, 200, 503, 200]  # the last is sent after the others have ended
 
 
 def test_a_path_may_have_a_limit_of_its_own() -> None:

@@ -1,11 +1,14 @@
-"""Fields have types, bounds and defaults; what breaks them is named."""
+"""Fields have types, bounds and defaults; an error names the field at fault."""
 
 from typing import Any
 
 import pytest
 
 from blip2_serve.api.errors import error_body
-from blip2_serve.api.native.fields import AskFields, CaptionFields, ChatFields, ImageFields, validate_fields
+from blip2_serve.api.native.ask import AskFields
+from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.chat import ChatFields
+from blip2_serve.api.native.fields import ImageFields, validate_fields
 from blip2_serve.errors import InvalidField, Part, PromptTooLong
 from blip2_serve.families import FLAN_T5, OPT
 from blip2_serve.images import ImageId, Upload

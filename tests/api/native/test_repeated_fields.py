@@ -1,4 +1,4 @@
-"""Lists in bodies: a form repeats the field or sends JSON, and only endpoints that know a list take one."""
+"""Lists in bodies: a form repeats the field or sends JSON; only list fields may repeat."""
 
 import base64
 from urllib.parse import urlencode
@@ -33,7 +33,7 @@ def test_only_what_may_be_repeated_is() -> None:
 
 
 def pictures(content_type: str, body: bytes) -> list[bytes | type]:
-    """The bytes of each picture, or the class of the error in its place."""
+    """Return each picture's bytes, or the class of the error in its place."""
     imgs = read(content_type, body, repeatable=LISTS)["imgs"]
     assert isinstance(imgs, list)
     return [img.release() if isinstance(img, Upload) else type(img) for img in imgs]

@@ -1,4 +1,4 @@
-"""The application at /v1 without a server: bugs before and in an answer, under the middleware that shapes errors."""
+"""The application at /v1 under `ErrorShape`, without a server: bugs before an answer and within one."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ PIECE = CompletionPiece(0, "a", ChosenToken("a", b"a", -0.5))
 
 
 class FailingTasks:
-    """Says some pieces and then fails; knows what the application asks of `Tasks`."""
+    """Stand in for `Tasks`: stream some pieces, then fail."""
 
     model_name, family = "tiny", OPT
 
@@ -44,36 +44,35 @@ class FailingTasks:
 
 
 class FailingCall:
-    """Tells some events and then fails."""
+    """Stand in for `EngineCall`: return some events, then fail."""
 
     def __init__(self, error: Exception, events: list[TokenEvent]) -> None:
+        self.is_closed = False
         self._error = error
         self._events = events
-        self.has_ended = False
 
     async def next(self) -> TokenEvent:
         if not self._events:
-            self.has_ended = True
             raise self._error
         return self._events.pop(0)
 
     def close(self) -> None:
-        self.has_ended = True
+        self.is_closed = True
 
 
 class FixedTranscript:
-    """Knows one token."""
+    """Stand in for `Transcript`: every token is the same."""
 
     def token(self, event: TokenEvent) -> ChosenToken:
         return ChosenToken("a", b"a", event.logprob)
 
 
-def stream_of(call: FailingCall) -> CompletionStream:
-    return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
-
-
 async def _never(finished: object) -> CompletedRequest:
     raise AssertionError("no stream of these tests ends well")
+
+
+def stream_of(call: FailingCall) -> CompletionStream:
+    return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
 
 
 def post(get_tasks: Callable[[], object], **fields: Any) -> httpx.Response:
@@ -114,6 +113,14 @@ def test_what_fails_after_it_is_the_streams_last_event(error: Exception, code: s
     assert "secret" not in reply.text
 
 
+def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:
+    silent = CompletionPiece(0, "", PIECE.token)
+    plain = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True)
+    told = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True, logprobs=True)
+    assert (plain.text.count("data: "), told.text.count("data: ")) == (3, 4)
+    assert told.text.count('"logprob": -0.5') == 2
+
+
 def test_a_caller_that_left_before_the_first_event_ends_the_work() -> None:
     call = FailingCall(KeyError(), [TokenEvent(0, 0, 5, -0.5, "a")])
 
@@ -123,16 +130,8 @@ def test_a_caller_that_left_before_the_first_event_ends_the_work() -> None:
     async def answer() -> None:
         stream = await stream_of(call).start()
         events = Chunks("tiny", logprobs=False, include_usage=False).events(stream, 1)
-        await EventStream(stream, events, {})({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+        await EventStream(stream, events, {})({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)  # type: ignore[arg-type]
 
     with pytest.raises(ClientDisconnect):
         asyncio.run(answer())
-    assert call.has_ended
-
-
-def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:
-    silent = CompletionPiece(0, "", PIECE.token)
-    plain = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True)
-    told = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True, logprobs=True)
-    assert (plain.text.count("data: "), told.text.count("data: ")) == (3, 4)
-    assert told.text.count('"logprob": -0.5') == 2
+    assert call.is_closed

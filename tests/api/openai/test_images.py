@@ -1,4 +1,4 @@
-"""The url of OpenAI's image_url may be a URL, a data: URI, base64 or an id; refusals speak of messages."""
+"""The url of OpenAI's image_url: a URL, a data: URI, base64 or an id; errors are about messages."""
 
 import pytest
 

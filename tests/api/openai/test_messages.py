@@ -1,4 +1,4 @@
-"""Messages are read as BLIP-2 understands them; those that it cannot understand are refused."""
+"""Chat messages become a conversation; those that BLIP-2 cannot answer are refused."""
 
 from typing import Any
 

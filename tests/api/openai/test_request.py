@@ -1,4 +1,4 @@
-"""Fields of a chat completion: bounds, what changes nothing, what cannot be done, and what they mean to the engine."""
+"""Fields of a chat completion: bounds, neutral values, refusals, and the decoding options they give."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from blip2_serve.api.openai.request import ChatRequest, validate_request
 from blip2_serve.errors import InvalidField
-from blip2_serve.families import FLAN_T5, OPT
+from blip2_serve.families import FLAN_T5, INSTRUCTBLIP_FLAN_T5, OPT
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.completion import OutputOptions
 
@@ -21,6 +21,13 @@ def request(**fields: object) -> ChatRequest:
 def test_without_a_temperature_one_beam_searches_greedily() -> None:
     assert request().options("caption", OPT) == GREEDY
     assert request(temperature=0, top_p=0.5, seed=3).options("chat", FLAN_T5).do_sample is False
+
+
+def test_what_is_not_given_is_what_the_family_says() -> None:
+    assert request().options("caption", INSTRUCTBLIP_FLAN_T5).repetition_penalty == 1.5
+    assert request().options("vqa", INSTRUCTBLIP_FLAN_T5).max_new_tokens == 10
+    given = request(repetition_penalty=1.0, max_tokens=20).options("caption", INSTRUCTBLIP_FLAN_T5)
+    assert (given.repetition_penalty, given.max_new_tokens) == (1.0, 20)
 
 
 def test_a_temperature_draws_with_openais_defaults() -> None:

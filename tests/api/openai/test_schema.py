@@ -1,4 +1,4 @@
-"""The OpenAPI page describes the chat completion's body exactly as the parser takes it."""
+"""The OpenAPI schema of a chat completion's body accepts and refuses what the parser does."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ REFUSED: list[dict[str, Any]] = [
 
 
 def parse(body: dict[str, Any]) -> None:
-    """Read a body as the endpoint does."""
+    """Parse a body as the endpoint does."""
     read_conversation(validate_request(body).messages)
 
 

@@ -1,4 +1,4 @@
-"""How many rows fit, and what stays where when pools grow, shrink and close up."""
+"""Rows fit into memory, and pools keep their contents when they grow, shrink and close up."""
 
 from collections.abc import Callable
 from typing import Any

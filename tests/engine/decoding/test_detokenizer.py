@@ -1,9 +1,9 @@
 """Text that grows: each piece is final when it is shown, and all of them join to the stripped text."""
 
 import pytest
-from support.engine.driving import decode
 
 from blip2_serve.engine.decoding.detokenizer import TextStream
+from support.engine.driving import decode
 
 
 def test_text_streams_hold_back_half_characters_and_beginnings_of_stop_strings() -> None:
@@ -39,7 +39,7 @@ def test_what_was_held_back_comes_with_the_last_token() -> None:
 
 
 def push_all(stream: TextStream, words: list[str]) -> list[str]:
-    """The pieces of a text whose token n is the n-th of `words`."""
+    """Push a text whose token n is the n-th of `words`; returns its pieces."""
     return [stream.push(number, is_last=number == len(words) - 1) for number in range(len(words))]
 
 

@@ -1,4 +1,4 @@
-"""Images that are encoded in threads beside the loop: nobody waits for them but who asked, and answers are the same."""
+"""Images encoded in threads beside the loop: only the requests that need them wait, and answers are the same."""
 
 import dataclasses
 import threading
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.engine.driving import Driver, answer, encoder_of, make_engine
-from support.engine.wide_models import Case, make_model
 
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, KnownImage
 from blip2_serve.errors import EngineDead, EngineFailure
 from blip2_serve.options import DecodingOptions
+from support.engine.driving import Driver, answer, encoder_of, make_engine
+from support.engine.wide_models import Case, make_model
 
 OPTIONS = DecodingOptions(num_beams=1, max_new_tokens=12)
 PATIENCE_S = 20.0
@@ -26,7 +26,7 @@ def model() -> Any:
 
 
 class HeldEncoder:
-    """Encodes as the model's own encoder does, each time only after `let_go`; counts the images."""
+    """Holds each call of the model's own encoder until `let_go`; counts the images."""
 
     def __init__(self, model: Any) -> None:
         self._encode = encoder_of(model)

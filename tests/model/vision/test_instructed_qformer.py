@@ -24,7 +24,7 @@ def qformer(frequency: int) -> InstructBlipQFormerModel:
 def answered(
     model: InstructBlipQFormerModel, queries: torch.Tensor, seen: torch.Tensor, ids: list[int]
 ) -> torch.Tensor:
-    """transformers' answer for one picture and prompt, (query tokens, width)."""
+    """Return transformers' answer for one picture and prompt, (query tokens, width)."""
     output = model(torch.tensor([ids]), query_embeds=queries[None], encoder_hidden_states=seen[None])
     return output.last_hidden_state[0, :NUM_QUERIES]
 

@@ -19,7 +19,7 @@ VARIANTS = {
 
 
 def wide(module: torch.nn.Module) -> None:
-    """Start of deviation 1/sqrt(inputs), so that every part of the module counts."""
+    """Draw weights with deviation 1/sqrt(inputs), so that every part of the module counts."""
     torch.manual_seed(0)
     for weight in module.parameters():
         torch.nn.init.normal_(weight, std=weight[0].numel() ** -0.5 if weight.ndim > 1 else 1.0)

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, and what its pages ask for."""
+"""Debian's headless Chromium, and the requests of its pages."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--force-prefers-reduced-motion",
-    # A camera that shows a moving pattern, and nobody who has to allow it.
+    # A fake camera that shows a moving pattern, allowed without asking.
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
@@ -27,12 +27,12 @@ WAIT_S = 60
 
 @contextmanager
 def chromium(profile: Path, width: int = 1200, height: int = 2400) -> Iterator[webdriver.Chrome]:
-    """A browser that knows nothing but what `profile`, an empty folder, will hold."""
+    """Start a browser whose whole state is in `profile`, an empty folder."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in [*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={profile}"]:
         options.add_argument(flag)
-    # What the page asks for, and what the browser refuses it.
+    # The page's requests, and the browser's refusals.
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
     try:
@@ -42,7 +42,7 @@ def chromium(profile: Path, width: int = 1200, height: int = 2400) -> Iterator[w
 
 
 def requested_urls(browser: webdriver.Chrome) -> set[str]:
-    """Every address that pages have asked for since the log was last read, embedded data apart."""
+    """Return every URL that pages have requested since the log was last read, embedded data apart."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
     return {params["request"]["url"] for params in sent if not params["request"]["url"].startswith(("data:", "blob:"))}

@@ -11,6 +11,7 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
 from support.browser.chromium import WAIT_S, chromium
 from support.browser.web_page import WebPage
 from support.serving import ROOT, serve
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def save(browser: webdriver.Chrome, name: str) -> None:
-    """What the browser shows, in few colours, which makes a small file."""
+    """Save the shown page in few colours, which makes a small file."""
     path = FOLDER / f"{name}.png"
     browser.save_screenshot(str(path))
     with Image.open(path) as shown:

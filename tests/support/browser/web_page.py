@@ -8,6 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
 from support.browser.chromium import WAIT_S
 
 _DROP = """
@@ -26,7 +27,7 @@ createImageBitmap(new Blob([bytes])).then(async picture => {
     await navigator.clipboard.write([new ClipboardItem({"image/png": canvas.convertToBlob()})]);
 }).then(() => done(""), error => done(String(error)));
 """
-# At once: a row that is looked at by itself may be gone by then.
+# All at once: a single bar may be gone by the time it is read.
 _BARS = """
 return [...document.querySelectorAll(arguments[0])].map(row => {
     const bar = row.querySelector("meter");
@@ -54,7 +55,7 @@ class WebPage:
 
     @property
     def text(self) -> str:
-        """All that can be read, in one line."""
+        """All readable text, in one line."""
         return " ".join(self.find("body").text.split())
 
     def open_tab(self, name: str) -> None:
@@ -90,7 +91,7 @@ class WebPage:
         self.find("#picture button[aria-label='capture photo']").click()
 
     def wait_for_picture(self) -> None:
-        """Until a picture is shown and all of it is there."""
+        """Wait until a picture is shown and fully loaded."""
         self._wait.until(
             lambda _: self.browser.execute_script(
                 "const it = document.querySelector('#picture img'); return it && it.complete && it.naturalWidth > 0"
@@ -98,11 +99,11 @@ class WebPage:
         )
 
     def wait_for_upload(self) -> None:
-        """Until the server has a file, picture or not, and the page offers to take it away again."""
+        """Wait until the server has a file, picture or not, and the page offers to remove it."""
         self.find("#picture button[aria-label^=Remove], #picture button[aria-label^=Clear]")
 
     def remove_picture(self) -> None:
-        """Take the picture away."""
+        """Remove the picture."""
         self.wait_for_upload()
         self.find("#picture button[aria-label^=Remove], #picture button[aria-label^=Clear]").click()
 
@@ -117,51 +118,51 @@ class WebPage:
         self.find(f"#{elem_id}").click()
 
     def bars(self, elem_id: str, number: int) -> dict[str, float]:
-        """The texts beside `number` confidence bars and their shares, once so many are there."""
+        """Wait for `number` confidence bars; returns their texts and shares."""
         self._wait.until(lambda _: len(self.all(f"#{elem_id} .confidence-set")) == number)
         return self._bars(elem_id)
 
     def box(self, elem_id: str) -> str:
-        """What a box says, once it says something."""
+        """Wait until a box has text, and return it."""
         return str(
             self._wait.until(lambda _: self.find(f"#{elem_id} textarea, #{elem_id} input").get_property("value"))
         )
 
     def conversation(self, number: int) -> list[str]:
-        """The messages of the conversation, once there are `number` and the last is not being written any more."""
+        """Wait until the conversation has `number` complete messages, and return them."""
         self._wait.until(lambda _: len(self._messages()) == number and all(self._messages()) and not self._is_busy())
         return self._messages()
 
     def error(self) -> str:
-        """What the page says went wrong, once it has faded in."""
+        """Wait until an error has faded in, and return it."""
         self._wait.until(lambda _: self.find("[data-testid=toast-body]").value_of_css_property("opacity") == "1")
         return self.find("[data-testid=toast-text]").text
 
     def dismissed_error(self) -> str:
-        """The same, and the page is clear of it."""
+        """Wait for an error, dismiss it and return it."""
         message = self.error()
         self.find("[data-testid=toast-close]").click()
         self._wait.until(lambda _: not self.all("[data-testid=toast-body]"))
         return message
 
     def find(self, selector: str) -> WebElement:
-        """The first such element, once there is one."""
+        """Wait for an element that matches, and return the first."""
         return self._wait.until(lambda _: self.browser.find_element(By.CSS_SELECTOR, selector))
 
     def find_named(self, selector: str, text: str) -> WebElement:
-        """The first such element that begins with a text."""
+        """Wait for an element that matches and whose text begins with `text`, and return the first."""
         return self._wait.until(lambda _: next((it for it in self.all(selector) if it.text.startswith(text)), None))
 
     def all(self, selector: str) -> list[WebElement]:
-        """All such elements that are there now."""
+        """Return all matching elements that are there now."""
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
 
     def watch_conversation(self) -> None:
-        """Note down every state of the last message from now on."""
+        """Record every state of the last answer from now on."""
         self.browser.execute_script(_WATCH)
 
     def watched_answers(self) -> list[str]:
-        """The states of the answer that was watched, without repetitions and without the empty one."""
+        """Return the recorded states, without repetitions and without the empty one."""
         return [str(state) for state in self.browser.execute_script("return window.states")]
 
     def _bars(self, elem_id: str) -> dict[str, float]:

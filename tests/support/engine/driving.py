@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from support.engine import wide_models
 
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.engine import Engine
@@ -13,6 +12,7 @@ from blip2_serve.engine.messages import Event, Failed, Finished, Request
 from blip2_serve.engine.runner import EncodeImages
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.model.vision.encoder import ImageEncoder
+from support.engine import wide_models
 
 # A toy tokenizer: 38 and 39 are the two halves of an umlaut, 40 is a space, the next 26 are letters.
 BYTES = {38: b"\xc3", 39: b"\xa4", 40: b" "} | {41 + n: bytes([97 + n]) for n in range(26)}
@@ -34,7 +34,7 @@ def encoder_of(model: Any) -> ImageEncoder:
 
 
 def transformers_encoder(model: Any) -> EncodeImages:
-    """Image tokens as transformers' own modules make them."""
+    """Make an encoder of transformers' own modules."""
 
     @torch.inference_mode()
     def encode(images: Sequence[bytes], instructions: Sequence[tuple[int, ...]]) -> torch.Tensor:
@@ -54,7 +54,7 @@ def make_engine(model: Any, **settings: Any) -> Engine:
 
 
 class Driver:
-    """An engine and the events it has told."""
+    """Drives an engine, and collects its events."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -70,7 +70,7 @@ class Driver:
             self.engine.step()
 
     def run(self, max_steps: int = 2000) -> None:
-        """Steps until nothing is left, then checks the books."""
+        """Step until nothing is left, then check the books."""
         for _ in range(max_steps):
             if not self.engine.step():
                 self.engine._runner.check_books()
@@ -90,7 +90,7 @@ class Driver:
 
 
 def answer(model: Any, request: Request, **settings: Any) -> Finished:
-    """The answer to a request that runs alone."""
+    """Return the answer to a request that runs alone."""
     driver = Driver(make_engine(model, **settings))
     driver.send(request)
     driver.run()

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from support.engine.driving import backend_of, make_engine
 
 from blip2_serve.engine.engine import Engine
+from support.engine.driving import backend_of, make_engine
 
 POISON = 77
 
 
 class Faulty:
-    """A backend that asks `fault` before each call, with the name of the call and the sequences in it."""
+    """A backend that calls `fault` before each of its calls, with the name of the call and its sequences."""
 
     def __init__(self, backend: Any, fault: Callable[[str, list[Any]], None]) -> None:
         self._backend = backend

@@ -1,7 +1,7 @@
 """Tiny BLIP-2 models with wide random weights, and transformers' own answers to compare with.
 
 Narrow random weights repeat one token and prove nothing: here every matrix is drawn with std 2 / sqrt(fan-in), so
-that what a model says next depends on everything it has seen.
+that the next token depends on everything the model has seen.
 """
 
 import math
@@ -46,7 +46,7 @@ KINDS = {
 
 
 def family_of(model: Any) -> Family:
-    """The family of a model, by its config."""
+    """Find the family of a model by its config."""
     family = find_family(model.config.model_type, model.config.text_config.model_type)
     assert family is not None
     return family
@@ -54,7 +54,7 @@ def family_of(model: Any) -> Family:
 
 @lru_cache
 def make_model(kind: str, ends: Ends, dtype: torch.dtype = torch.float64) -> Any:
-    """A BLIP-2 of KINDS, or an InstructBLIP, with no end token, one, or six; they end a text often."""
+    """Make a BLIP-2 of KINDS, or an InstructBLIP, with no end token, one, or six; they end a text often."""
     text = _opt(kind) if kind.startswith("opt") else _t5(kind)
     text.eos_token_id = {"none": None, "one": END_ID, "many": MANY_END_IDS}[ends]
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -134,7 +134,7 @@ class Case:
     options: DecodingOptions
 
     def request(self, request_id: int, *, model: Any = None, **more: Any) -> Request:
-        """The request; where the Q-Former of `model` reads the prompt, it is shown the same ids."""
+        """Build the request; where the Q-Former of `model` reads the prompt, it is shown the same ids."""
         picture = image(self.image_seed)
         if model is not None:
             picture = instructed(model, picture, self.prompt_ids)
@@ -142,7 +142,7 @@ class Case:
 
 
 def instructed(model: Any, picture: ImageInput, prompt_ids: tuple[int, ...]) -> ImageInput:
-    """The picture with the prompt's ids, where the model's Q-Former reads them."""
+    """Add the prompt's ids to the picture if the model's Q-Former reads them."""
     if not family_of(model).reads_instruction:
         return picture
     return replace(picture, key=picture.key + bytes(prompt_ids), instruction_ids=prompt_ids)
@@ -155,7 +155,7 @@ def image(seed: int) -> ImageInput:
 
 
 def pixel_values_of(picture: ImageInput) -> torch.Tensor:
-    """(1, 3, S, S) float32, by transformers' image processor."""
+    """Convert to (1, 3, S, S) float32 by transformers' image processor."""
     pixels = torch.frombuffer(bytearray(picture.pixels), dtype=torch.uint8).view(IMAGE_SIZE, IMAGE_SIZE, 3)
     return IMAGE_PROCESSOR(pixels.numpy(), do_resize=False, return_tensors="pt")["pixel_values"]
 
@@ -171,7 +171,7 @@ class Oracle:
 
 @cache
 def ask_transformers(model: Any, case: Case) -> Oracle:
-    """The answer of `Blip2ForConditionalGeneration.generate` to the case alone."""
+    """Return the answer of `Blip2ForConditionalGeneration.generate` to the case alone."""
     options = case.options
     pixel_values = pixel_values_of(image(case.image_seed)).to(model.dtype)
     beam_options = {"length_penalty": options.length_penalty, "early_stopping": options.early_stopping}
@@ -205,7 +205,7 @@ def ask_transformers(model: Any, case: Case) -> Oracle:
 
 
 def _cut(ids: list[int], end_ids: int | list[int] | None) -> tuple[int, ...]:
-    """Without the padding that follows the first end token."""
+    """Cut the padding that follows the first end token."""
     ends = [end_ids] if isinstance(end_ids, int) else end_ids or []
     length = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
     return tuple(ids[:length])

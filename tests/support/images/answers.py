@@ -12,17 +12,17 @@ PICTURE = jpeg()
 
 
 def whole(body: bytes = PICTURE, status: str = "200 OK", *headers: str) -> bytes:
-    """An answer with its right length."""
+    """Build an answer with its right length."""
     return head(status, f"Content-Length: {len(body)}", *headers) + body
 
 
 def head(status: str = "200 OK", *headers: str) -> bytes:
-    """A status line and headers."""
+    """Build a status line and headers."""
     return "\r\n".join((f"HTTP/1.1 {status}", *headers, "", "")).encode()
 
 
 def redirect(location: str, status: str = "302 Found") -> bytes:
-    """An answer that sends elsewhere; as servers do, with a body that nobody reads."""
+    """Build a redirect; as servers do, with a body that nobody reads."""
     return whole(b"elsewhere", status, f"Location: {location}")
 
 
@@ -46,7 +46,7 @@ class AnswerServer:
                 await answer(writer)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # what a client that has had enough does
+            pass  # the client has had enough
         finally:
             writer.close()
 
@@ -55,7 +55,7 @@ class AnswerServer:
 async def serving(
     answers: dict[str, bytes | Handler], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[AnswerServer]:
-    """The server on a free port of loopback."""
+    """Serve on a free port of loopback."""
     answering = AnswerServer(answers)
     server = await asyncio.start_server(answering, "127.0.0.1", 0, ssl=tls)
     answering.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""A pretended internet: names resolve to what a test says, and every connect() of the process is noted.
+"""A fake internet: names resolve as a test says, and every connect() of the process is recorded.
 
 Connections to addresses in `routes` reach a local port, those to loopback reach loopback, all others are refused.
 """
@@ -15,7 +15,7 @@ from blip2_serve.images.addresses import Address
 
 
 class Connections:
-    """Who was connected to, and who is to be reached under which address."""
+    """Records connections in `made`; `routes` maps addresses to local ports."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, int]] = []
@@ -28,7 +28,7 @@ class Connections:
 
     @contextmanager
     def watched(self) -> Iterator["Connections"]:
-        """Note what sockets connect to, below asyncio and everything else."""
+        """Record the connections of sockets, below asyncio and everything else."""
         with pytest.MonkeyPatch.context() as patch:
             connect = socket.socket.connect
 

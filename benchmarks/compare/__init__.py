@@ -1,0 +1,1 @@
+"""Our server beside others: the checkpoints, the contestants, the table and its bars."""

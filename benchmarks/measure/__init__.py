@@ -1,0 +1,1 @@
+"""Instruments: load and its figures over HTTP, stages and the floor in process."""

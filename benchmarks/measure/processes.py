@@ -1,0 +1,31 @@
+"""CPU seconds and memory of a server's processes. Linux only."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A process and its children."""
+
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._all())
+
+    def peak_mb(self) -> float:
+        """Each one's largest resident memory since it started, in megabytes; pages they share count for each."""
+        return sum(_peak_kib(process.pid) for process in self._all()) * 1024 / 1e6
+
+    def _all(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.pid)
+        return [parent, *parent.children(recursive=True)]
+
+
+def _peak_kib(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found else 0  # a process that is ending has no memory

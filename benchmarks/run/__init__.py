@@ -1,0 +1,1 @@
+"""The measurements that can be started: each is `python -m benchmarks.run.<name>`."""

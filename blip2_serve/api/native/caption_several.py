@@ -1,0 +1,46 @@
+"""POST /captions: several captions, each with what it is worth."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, Field
+
+from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.fields import Example
+from blip2_serve.options import MAX_NUM_BEAMS
+from blip2_serve.tasks.caption import ScoredCaption
+
+
+class CaptionSeveralFields(CaptionFields):
+    """A picture to caption several times; `txt` is how each caption begins."""
+
+    path: ClassVar[str] = "/captions"
+    example: ClassVar[Example] = Example(
+        {"num_captions": 1, "num_beams": 5},
+        {
+            "captions": [
+                {
+                    "text": "a yellow star to the left of a red diamond on a blue background",
+                    "score": 0.0,
+                    "probability": 1.0,
+                    "num_tokens": 15,
+                    "finish_reason": "stop",
+                    "guards": [],
+                }
+            ]
+        },
+    )
+    tells: ClassVar[frozenset[str]] = frozenset({"image", "model"})
+
+    num_captions: int = Field(
+        5, ge=1, le=MAX_NUM_BEAMS, description="most captions, 1 to 16; num_beams rises to it; default 5"
+    )
+
+
+class CaptionSeveralAnswer(BaseModel):
+    """Answer of /captions, best first."""
+
+    captions: list[ScoredCaption]
+
+
+# BentoML names the schema by the class; this is its published name, by which clients have generated code.
+CaptionSeveralAnswer.__name__ = "CaptionsAnswer"

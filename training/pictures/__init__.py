@@ -1,0 +1,1 @@
+"""The pictures: scenes, how they are drawn, pools of them, and those held out."""
