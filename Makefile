@@ -45,8 +45,12 @@ lint: install
 structure: install
 	$(BIN)/python -m scripts.measure_structure $(if $(ROOT),--root $(ROOT))
 
+# Tests in process run two at a time, 1.7 times as fast on two cores; those that start servers or look at the clock do not.
+IN_PROCESS := tests/api tests/engine tests/images tests/model tests/tasks tests/training
+
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --durations=10
+	$(BIN)/python -m pytest --durations=10 -m "not slow" -n 2 --dist loadscope $(IN_PROCESS)
+	$(BIN)/python -m pytest --durations=10 -m "not slow" $(addprefix --ignore=,$(IN_PROCESS))
 
 # Writes docs/openapi.json; a test compares it with what the server answers.
 openapi: install
