@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from blip2_serve.clients import Network, networks_of
 from blip2_serve.errors import StartupError
 from blip2_serve.options import MAX_NUM_BEAMS
 
@@ -61,6 +62,10 @@ class Settings(BaseModel):
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
     ui: Literal["on", "off"] = Field("on", description="on or off")
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
+    max_queue_s: float = Field(10.0, gt=0, le=MAX_DEADLINE_S, description="seconds of work, above 0, at most 3600")
+    trusted_proxies: str = Field(
+        "", description="addresses or networks with commas between them, such as 10.0.0.0/8,192.168.1.7"
+    )
 
     @field_validator("image_urls")
     @classmethod
@@ -68,6 +73,12 @@ class Settings(BaseModel):
         if not all(_is_host(host.strip()) for host in setting.split(",")):
             raise ValueError
         return setting.strip().lower()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, setting: str) -> str:
+        networks_of(setting)
+        return setting
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -86,6 +97,11 @@ class Settings(BaseModel):
     def demo_folder(self) -> Path:
         """The folder of the bundled checkpoints: package data, in a clone, a Bento or an installed wheel."""
         return _PACKAGE / "checkpoints"
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The proxies whose X-Forwarded-For is believed."""
+        return networks_of(self.trusted_proxies)
 
     @property
     def examples(self) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ Blip2Error
     InvalidField 400   InvalidImage 400   PromptTooLong 400   UrlNotAllowed 400   ImageFetchFailed 400
     UnknownImage 404   UnknownModel 404
     ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
-  Busy 503                 the queue is full; carries retry_after_s
+  Busy 429                 the server has enough to do; carries retry_after_s
   ClientGone 499           the caller left; only the log sees it
   DeadlineExceeded 504
   EngineFailure 500        this request only; the cause stays in the log
@@ -122,9 +122,9 @@ class ClientGone(Blip2Error):
 
 
 class Busy(Blip2Error):
-    """The queue is full; try again after `retry_after_s` seconds."""
+    """The server has enough to do; try again after `retry_after_s` seconds."""
 
-    status = 503
+    status = 429
     code = "busy"
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:

@@ -14,6 +14,7 @@ from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
+from blip2_serve.api.middleware.client import KnownClient
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
@@ -25,6 +26,7 @@ from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openapi.pages import Documents
+from blip2_serve.clients import Network
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.device import use_available_threads
@@ -188,7 +190,12 @@ def _max_batch_bytes() -> int:
     return _settings().max_batch_bytes
 
 
+def _trusted_networks() -> tuple[Network, ...]:
+    return _settings().trusted_networks
+
+
 # Outermost first.
+Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ def error_body(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> ErrorBo
 
 def _body(message: str, status: int, param: str | None, code: str) -> ErrorBody:
     """Use the types that OpenAI's clients expect; lone surrogates, which JSON cannot carry, become "?"."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     said = {"message": message, "type": kind, "param": param, "code": code}
     return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in said.items()}}
 

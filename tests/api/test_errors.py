@@ -99,7 +99,8 @@ def answered(error: Exception) -> Response:
 
 def test_busy_says_when_to_come_back() -> None:
     reply = answered(Busy("Try again.", retry_after_s=1.2))
-    assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "2")
+    assert b'"rate_limit_error"' in reply.body
 
 
 def test_an_engine_failure_keeps_its_message() -> None:

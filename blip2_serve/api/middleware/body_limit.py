@@ -14,7 +14,7 @@ MAX_BYTES_IN_FLIGHT = 2**30
 class BodyLimit:
     """ASGI middleware: answer 413 to a body over the limit, unread when its declared length is too large.
 
-    `MAX_BYTES_IN_FLIGHT` bounds all bodies together; a request that would exceed it is answered 503.
+    `MAX_BYTES_IN_FLIGHT` bounds all bodies together; a request that would exceed it is answered 429.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ class ErrorDetails(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     message: str = Field(description="what went wrong and what to do next")
-    type: Literal["invalid_request_error", "server_error"]
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
     param: str | None = Field(description="the field at fault")
     code: str = Field(description="stable, for programs")
 

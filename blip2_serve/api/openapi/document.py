@@ -12,7 +12,7 @@ from blip2_serve.api.openapi.responses import describe_responses
 _DESCRIPTION = (
     "Captions, answers and conversations about pictures, by BLIP-2. Every error, those of paths and methods that are"
     " not there (404, 405) included, is JSON in the shape Error; a request that is repeated as it was fails again,"
-    " unless its status is 503 or 504."
+    " unless its status is 429, 503 or 504."
 )
 _TAGS = [
     {"name": "Service APIs", "description": "Pictures in, text out."},

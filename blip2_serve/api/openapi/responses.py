@@ -17,8 +17,9 @@ _ERRORS = {
     404: "The picture of this id is not kept any more, or there is no such model",
     413: "Too many bytes or pixels",
     415: "The body's or the picture's format is not served",
+    429: "The server has enough to do",
     500: "The server failed on this request",
-    503: "The server is busy or going down",
+    503: "The server is going down",
     504: "The answer took longer than the deadline",
 }
 # Paths on which only some of the errors can happen.
@@ -72,7 +73,7 @@ _EVENT = {
         }
     },
 }
-_RETRY = {"Retry-After": _header("seconds to wait; where the queue is full", _COUNT, required=False)}
+_RETRY = {"Retry-After": _header("seconds to wait; until there is room", _COUNT, required=False)}
 
 
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
 def error_answer(description: str, status: int) -> dict[str, Any]:
     """Describe an error answer as an OpenAPI response."""
     content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
-    headers = {"headers": _RETRY} if status == 503 else {}
+    headers = {"headers": _RETRY} if status == 429 else {}
     return {"description": description, **headers, "content": content}
 
 

@@ -36,7 +36,7 @@ def statuses(num_requests: int) -> list[int]:
 
 def test_bodies_that_are_too_much_together_are_answered_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blip2_serve.api.middleware.body_limit.MAX_BYTES_IN_FLIGHT", 150)
-    assert statuses(3) == [200, 200, 503, 200]  # the last is sent after the others have ended
+    assert statuses(3) == [200, 200, 429, 200]  # the last is sent after the others have ended
 
 
 def test_a_path_may_have_a_limit_of_its_own() -> None:

@@ -99,7 +99,7 @@ def test_a_bug_is_answered_in_our_shape_and_logged_once(caplog: pytest.LogCaptur
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_fails_before_the_first_token_has_its_own_status(stream: bool) -> None:
     reply = post(lambda: FailingTasks(Busy("Later.", retry_after_s=2)), stream=stream)
-    assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "2")
 
 
 @pytest.mark.parametrize(
