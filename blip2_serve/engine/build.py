@@ -25,6 +25,9 @@ _ENCODER_THREADS = {"cpu": 1}
 # Running rows wait for prefills: 256 tokens of OPT-2.7B take two cores some 8 s in float32.
 _PREFILL_TOKENS_PER_STEP = {"cpu": 256}
 _PREFILL_TOKENS_PER_STEP_ON_GPU = 2048
+# Rows that a step takes for little more than one: a client has as many while others are here.
+_FAIR_ROWS = {"cpu": 16}
+_FAIR_ROWS_ON_GPU = 64
 
 
 def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
@@ -47,6 +50,7 @@ def build_engine(loaded: LoadedModel, settings: Settings) -> Engine:
         max_images_per_step=_IMAGES_PER_STEP.get(device.type, _IMAGES_PER_STEP_ON_GPU),
         encoder_threads=encoder_threads,
         max_prefill_tokens=_PREFILL_TOKENS_PER_STEP.get(device.type, _PREFILL_TOKENS_PER_STEP_ON_GPU),
+        fair_rows=_FAIR_ROWS.get(device.type, _FAIR_ROWS_ON_GPU),
     )
 
 

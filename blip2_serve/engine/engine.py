@@ -31,7 +31,8 @@ class Engine:
 
     `decode` turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and
     with them the cache (see `make_books`); `max_queue` bounds the requests that wait. `max_images_per_step` and
-    `max_prefill_tokens` bound the work that keeps running rows from their next token. Images are encoded in
+    `max_prefill_tokens` bound the work that keeps running rows from their next token, `fair_rows` a client's rows of a
+    step while others are here. Images are encoded in
     `encoder_threads` threads beside the loop, or, where that is 0, between its decode steps. The engine is dead when
     one call of the model takes longer than `call_timeout_s`; a step may make several.
     """
@@ -47,6 +48,7 @@ class Engine:
         max_queue: int = 256,
         max_images_per_step: int = 4,
         max_prefill_tokens: int = 512,
+        fair_rows: int = 16,
         encoder_threads: int = 0,
         call_timeout_s: float = 120.0,
     ) -> None:
@@ -57,7 +59,7 @@ class Engine:
         self._watchdog = Watchdog(call_timeout_s, self._die)
         self._runner = Runner(backend, encode_images, self._books, self._watchdog.begin)
         self._encoders = Encoders(self._runner.encode, encoder_threads, self._end_encoding)
-        scheduler, vision = Scheduler(self._books, max_prefill_tokens), VisionBatcher(max_images_per_step)
+        scheduler, vision = Scheduler(self._books, max_prefill_tokens, fair_rows), VisionBatcher(max_images_per_step)
         self._loop = Loop(self._runner, scheduler, vision, self._encoders, image_cache, decode, self._tell)
 
         self._lock = threading.Lock()

@@ -72,7 +72,7 @@ class Loop:
     @property
     def waits_for_images(self) -> bool:
         """True when idle until an encoder finishes."""
-        return self._encoders.num_begun > 0 and not self.num_running and not self._scheduler.queue
+        return self._encoders.num_begun > 0 and not self.num_running and not self._scheduler.num_queued
 
     def _read_inbox(self) -> None:
         while self.inbox:
@@ -133,10 +133,10 @@ class Loop:
         if not self.num_running:
             return
         self.num_steps += 1
-        self.num_row_steps += self._runner.books.live_rows
-        picked, failures = self._runner.step()
+        picked, failures = self._runner.step(self._scheduler.paused())
         done: dict[SequenceState, Finished] = {}
         for sequence, numbers in picked:
+            self.num_row_steps += sequence.shape.num_rows
             rows = sequence.rows
             assert rows is not None
             for event in rows.advance(numbers):
@@ -168,6 +168,7 @@ class Loop:
                 case Stage.QUEUED:
                     self._scheduler.remove(sequence)
                 case Stage.RUNNING:
+                    self._scheduler.remove(sequence)
                     running.append(sequence)
             sequence.end()
         self.num_running -= len(running)

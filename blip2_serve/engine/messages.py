@@ -39,7 +39,8 @@ class Request:
     `continuations` are ids of texts, end token included where it is to count, none longer than max_new_tokens.
     `stop` are strings that end the text; `top_logprobs` is the number of likeliest tokens to report beside each chosen
     one (neither is offered with beams or continuations); `deadline` is a `time.monotonic()` instant. The text of an
-    answer begins with `answer_begins`, which is not generated: an OPT caption's prefix.
+    answer begins with `answer_begins`, which is not generated: an OPT caption's prefix. `client` names whose it is:
+    clients share the engine fairly, however many requests each has.
 
     Raises:
         InvalidField: no backend decodes this combination.
@@ -55,6 +56,7 @@ class Request:
     top_logprobs: int = 0
     continuations: tuple[tuple[int, ...], ...] = ()
     answer_begins: str = ""
+    client: str = ""
 
     def __post_init__(self) -> None:
         options = self.options

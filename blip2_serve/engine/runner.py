@@ -6,7 +6,7 @@ given up. A step changes nothing before all of it has succeeded, so running a pa
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -112,13 +112,15 @@ class Runner:
 
         return failures | self._in_halves(spans, prefill), held_back
 
-    def step(self) -> tuple[list[tuple[SequenceState, list[float]]], Failures]:
-        """Decode one token for every row; returns each sequence with its row of `Picked.packed`, and the failures.
+    def step(self, paused: Collection[SequenceState] = ()) -> tuple[list[tuple[SequenceState, list[float]]], Failures]:
+        """Decode one token for every row of the sequences that are not paused.
+
+        Returns each sequence with its row of `Picked.packed`, and the failures.
 
         Raises:
             DeviceLost: many requests in a row have failed.
         """
-        spans = [Span(group, 0, len(group.sequences)) for group in self.groups.values() if group.sequences]
+        spans = [span for group in self.groups.values() for span in group.spans_without(paused)]
         batches: list[_Batch] = []
 
         def decode(spans: list[Span]) -> None:

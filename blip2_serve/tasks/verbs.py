@@ -10,6 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
+from blip2_serve.clients import current_client
 from blip2_serve.config import Settings
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Finished, FinishedRow, Request
@@ -196,4 +197,5 @@ class Tasks:
             top_logprobs=output.top_logprobs,
             continuations=continuations,
             answer_begins=prepared.prompt.answer_begins,
+            client=current_client.get(),
         )

@@ -68,6 +68,25 @@ def test_answers_are_those_of_transformers_in_any_company(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@given(
+    fair_rows=st.integers(1, 6),
+    company=st.lists(st.tuples(cases(), st.integers(0, 5), st.sampled_from("aaab")), min_size=4, max_size=9),
+)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_answers_stay_the_same_when_rows_pause_for_another_client(
+    kind: str, fair_rows: int, company: list[tuple[Case, int, str]]
+) -> None:
+    model = make_model(kind, "many")
+    driver = Driver(make_engine(model, max_rows=64, fair_rows=fair_rows))
+    for request_id, (case, steps_before, client) in enumerate(company):
+        driver.step(steps_before)
+        driver.send(case.request(request_id, model=model, client=client))
+    driver.run()
+    for request_id, (case, _, _) in enumerate(company):
+        assert_same(driver.finished(request_id).rows[0], ask_transformers(model, case))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_several_beams_are_returned_best_first(kind: str) -> None:
     model = make_model(kind, "many")
     case = Case(0, (2, 9, 11), DecodingOptions(num_beams=5, num_return_sequences=4, max_new_tokens=9))

@@ -30,7 +30,7 @@ def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) 
 
 @pytest.fixture
 def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=16))
+    running = Tasks(loaded, Settings(max_rows=32))
     yield running
     running.close()
 

@@ -7,6 +7,7 @@ a beam continues another one it takes over that row of the mask; keys and values
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 import torch
 
@@ -17,6 +18,7 @@ from blip2_serve.engine.decoding.logits_processors import LogitsProcessors
 from blip2_serve.engine.sequence import SequenceState
 
 LENGTH_STEP = 16
+MAX_SPANS = 4
 
 
 class Group:
@@ -83,6 +85,19 @@ class Group:
         for source, target in zip(sources, targets, strict=True):
             self._move(source, target)
         del self.sequences[num_left:]
+
+    def spans_without(self, paused: Collection[SequenceState]) -> list["Span"]:
+        """Spans of all sequences but the paused ones.
+
+        Each span costs calls of its own: beyond MAX_SPANS the smallest gaps between them take part all the same.
+        """
+        if not paused:
+            return [Span(self, 0, len(self.sequences))] if self.sequences else []
+        by_pause = groupby(range(len(self.sequences)), lambda slot: self.sequences[slot] in paused)
+        runs = [list(run) for is_paused, run in by_pause if not is_paused]
+        gaps = sorted(range(1, len(runs)), key=lambda each: runs[each - 1][-1] - runs[each][0])
+        cuts = [0, *sorted(gaps[: MAX_SPANS - 1]), len(runs)]
+        return [Span(self, runs[start][0], runs[stop - 1][-1] + 1) for start, stop in pairwise(cuts) if stop > start]
 
     def tails_seen(self, span: "Span") -> torch.Tensor:
         """(n, rows, tail cells) bool: the tail cells that each row of a span sees, as a view."""

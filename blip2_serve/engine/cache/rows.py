@@ -49,7 +49,9 @@ class Pool:
 
 
 class RowBooks:
-    """The ledger of rows and cells. `admit` returns False for "not now"; `check_fits` raises ValueError for "never".
+    """The ledger of rows and cells: live ones belong to requests, owned ones to pools, spare slots included.
+
+    `admit` returns False for "not now"; `check_fits` raises ValueError for "never".
 
     Slots are added a few at a time. When cells run short, pools first give back spare slots. If memory turns out to
     hold less than `max_cells`, only that much is given out until nothing runs.
@@ -60,6 +62,7 @@ class RowBooks:
         self.max_cells = max_cells
         self.pools: dict[BlockShape, Pool] = {}
         self.live_rows = 0
+        self.live_cells = 0
         self.owned_cells = 0
         self._room = max_cells
 
@@ -87,12 +90,14 @@ class RowBooks:
             return False
         pool.live += 1
         self.live_rows += shape.num_rows
+        self.live_cells += shape.cells
         return True
 
     def retire(self, shape: BlockShape) -> None:
         """Free one slot; the pool's last slot must move into the hole."""
         self.pools[shape].live -= 1
         self.live_rows -= shape.num_rows
+        self.live_cells -= shape.cells
         if not self.live_rows:
             self._room = self.max_cells
 

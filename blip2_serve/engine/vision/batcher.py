@@ -1,15 +1,27 @@
 """Sequences that wait for their image tokens: equal images are encoded once, a few images at a time. No torch."""
 
+from collections import Counter
+
 from blip2_serve.engine.messages import ImageInput
 from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.shares import Shares
+
+# Images of one client in a micro-batch while several clients are here: the others' wait for a whole one.
+FAIR_IMAGES = 1
 
 
 class VisionBatcher:
-    """The images to encode, first come, first served, each with the sequences that wait for it."""
+    """The images to encode, each with the sequences that wait for it.
 
-    def __init__(self, max_images: int) -> None:
+    The client that has had fewest comes first, and a client's own in their order.
+    """
+
+    def __init__(self, max_images: int, shares: Shares | None = None) -> None:
         self._max_images = max_images
+        self._shares = shares or Shares()
+        # By the image's key: images whose encoding has not begun, and the keys that each client waits for, in order.
         self._queued: dict[bytes, ImageInput] = {}
+        self._lines: dict[str, dict[bytes, None]] = {}
         # By the image's key, of queued images and of those that are being encoded.
         self._waiting: dict[bytes, list[SequenceState]] = {}
 
@@ -19,10 +31,13 @@ class VisionBatcher:
 
     def add(self, sequence: SequenceState) -> None:
         """Queue a sequence; where it only knows its image's key, the image has to be held."""
-        image = sequence.request.image
+        image, client = sequence.request.image, sequence.request.client
         if isinstance(image, ImageInput) and image.key not in self._waiting:
             self._queued[image.key] = image
         self._waiting.setdefault(image.key, []).append(sequence)
+        self._shares.enter(client)
+        if image.key in self._queued:
+            self._lines.setdefault(client, {})[image.key] = None
 
     def remove(self, sequence: SequenceState) -> None:
         """Forget a sequence, and its image if nobody else wants it and its encoding has not begun.
@@ -34,16 +49,42 @@ class VisionBatcher:
             return
         waiting = self._waiting[key]
         waiting.remove(sequence)
-        if not waiting and key in self._queued:
-            del self._queued[key], self._waiting[key]
+        self._shares.leave(sequence.request.client)
+        if key in self._queued:
+            self._leave_line(key, sequence.request.client, waiting)
+            if not waiting:
+                del self._queued[key], self._waiting[key]
 
     def next_images(self) -> list[ImageInput]:
         """Pop the micro-batch to encode now; once it is encoded, `pop_waiting` is due for each image."""
-        images = list(self._queued.values())[: self._max_images]
-        for image in images:
-            del self._queued[image.key]
+        images: list[ImageInput] = []
+        most = FAIR_IMAGES if self._shares.contended else self._max_images
+        num_had: Counter[str] = Counter()
+        while len(images) < self._max_images:
+            client = self._shares.first(name for name in self._lines if num_had[name] < most)
+            if client is None:
+                break
+            num_had[client] += 1
+            images.append(self._begin(next(iter(self._lines[client])), client))
         return images
 
     def pop_waiting(self, image: ImageInput) -> list[SequenceState]:
         """Pop the sequences that still wait for this image, which is encoded, or has failed."""
-        return self._waiting.pop(image.key)
+        waiting = self._waiting.pop(image.key)
+        for sequence in waiting:
+            self._shares.leave(sequence.request.client)
+        return waiting
+
+    def _begin(self, key: bytes, client: str) -> ImageInput:
+        self._shares.charge(client, 1)
+        for sequence in list(self._waiting[key]):
+            self._leave_line(key, sequence.request.client, [])
+        return self._queued.pop(key)
+
+    def _leave_line(self, key: bytes, client: str, waiting: list[SequenceState]) -> None:
+        """Take an image out of a client's line unless a sequence of that client still waits for it."""
+        line = self._lines.get(client, {})
+        if key in line and not any(sequence.request.client == client for sequence in waiting):
+            del line[key]
+            if not line:
+                del self._lines[client]
