@@ -30,7 +30,7 @@ def loaded(request: pytest.FixtureRequest, tiny_models: dict[str, LoadedModel]) 
 
 @pytest.fixture
 def tasks(loaded: LoadedModel) -> Iterator[Tasks]:
-    running = Tasks(loaded, Settings(max_rows=32))
+    running = Tasks(loaded, Settings(max_rows=64))
     yield running
     running.close()
 
