@@ -1,18 +1,17 @@
 """Decode bytes to an upright RGB picture, within limits, by content and never by the sender's Content-Type."""
 
+import functools
 import hashlib
 import io
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, Part, UnsupportedImage
-from blip2_serve.images.budget import PixelBudget
 
 # Pillow's JPEG reader also opens MPO, the JPEG with a second picture in it that many phones write.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -43,23 +42,51 @@ class Picture:
     sha256: bytes
 
 
-@contextmanager
-def load_image(data: bytes, max_pixels: int, budget: PixelBudget | None = None) -> Iterator[Picture]:
-    """Decode `data` on the calling thread, so keep it off the event loop.
-
-    Claim the picture's pixels from `budget` until the context exits; blocks until they are granted.
+def load_image(data: bytes, max_pixels: int) -> Picture:
+    """Decode `data` in this process, which nothing protects from what a picture costs: see `decoder_pool`.
 
     Raises:
         InvalidImage: empty, cut short or damaged.
         UnsupportedImage: not one of `FORMATS`.
         ImageTooLarge: more than `max_pixels`, judged from the header before decoding, or a side above MAX_SIDE.
     """
+    return Picture(decode_image(open_image(data, max_pixels)), hashlib.sha256(data).digest())
+
+
+def open_image(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header; raises as `load_image` does."""
     if not data:
         raise InvalidImage("The picture is empty: send the bytes of an image file.", about=Part.IMAGE)
+    if size := _size_of_webp(data):
+        _check_size(size, max_pixels)
     image = _open(data)
-    _check_size(image, max_pixels)
-    with budget.claim(image.width * image.height) if budget else nullcontext():
-        yield Picture(_decode(image), hashlib.sha256(data).digest())
+    _check_size(image.size, max_pixels)
+    return image
+
+
+def pixels_on_opening(data: bytes) -> int:
+    """The pixels for which Pillow takes memory as soon as it opens a file: all of a WebP's, none of the others'."""
+    width, height = _size_of_webp(data) or (0, 0)
+    return width * height
+
+
+def decode_image(image: Image.Image) -> Image.Image:
+    """Decode an opened picture to upright RGB, transparent parts white.
+
+    Pillow's readers raise anything on damaged files, RuntimeError and TypeError included.
+
+    Raises:
+        InvalidImage: cut short or damaged.
+        MemoryError: more memory than the process may take.
+    """
+    try:
+        image.load()
+        vars(image).pop("_decoder", None)  # a WebP's keeps two canvases, 8 bytes a pixel
+        return _to_rgb(_upright(image))
+    except MemoryError:
+        raise
+    except Exception:
+        raise InvalidImage("The picture is cut short or damaged: send it again.", about=Part.IMAGE) from None
 
 
 def squash(image: Image.Image, side: int, resample: int) -> bytes:
@@ -92,18 +119,34 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
         file.pieces_left = math.inf
         return image
-    except InvalidImage:
+    except (InvalidImage, MemoryError):
         raise
     except UnidentifiedImageError:
         raise UnsupportedImage(
             f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", about=Part.IMAGE
         ) from None
-    except Exception:  # see _decode
+    except Exception:  # see decode_image
         raise InvalidImage("The picture's header is damaged: send it again.", about=Part.IMAGE) from None
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def _size_of_webp(data: bytes) -> tuple[int, int] | None:
+    """Width and height from the first chunk of a WebP (RFC 9649), None for anything else."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return None
+    number = functools.partial(int.from_bytes, byteorder="little")
+    match data[12:16]:
+        case b"VP8X":
+            return number(data[24:27]) + 1, number(data[27:30]) + 1
+        case b"VP8L":
+            bits = number(data[21:25])
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            return number(data[26:28]) & 0x3FFF, number(data[28:30]) & 0x3FFF
+    return None
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if max(width, height) > MAX_SIDE:
         raise ImageTooLarge(
             f"The picture has {width} x {height} pixels, and {MAX_SIDE} is the longest side that is taken: scale it"
@@ -117,15 +160,6 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
     if not width or not height:
         raise InvalidImage("The picture has no pixels: send another.", about=Part.IMAGE)
-
-
-def _decode(image: Image.Image) -> Image.Image:
-    """Pillow's readers raise anything on damaged files, RuntimeError and TypeError included."""
-    try:
-        image.load()
-        return _to_rgb(_upright(image))
-    except Exception:
-        raise InvalidImage("The picture is cut short or damaged: send it again.", about=Part.IMAGE) from None
 
 
 def _upright(image: Image.Image) -> Image.Image:

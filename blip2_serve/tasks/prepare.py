@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blip2_serve.clients import current_client
 from blip2_serve.config import Settings, available_cpus
 from blip2_serve.engine.messages import ImageInput, KnownImage
 from blip2_serve.errors import DeadlineExceeded, ImageTooLarge, Part
-from blip2_serve.images import ImageId, ImageSource, PixelBudget, Upload, load_image, squash
+from blip2_serve.images import ImageId, ImageSource, Upload
+from blip2_serve.images.decoder_pool import DecoderPool
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
 from blip2_serve.images.url_policy import UrlPolicy
 from blip2_serve.model.load import LoadedModel
+from blip2_serve.tasks.gate import FairGate
 from blip2_serve.tasks.prompt import Prompt
 
 MakePrompt = Callable[[], Prompt]
@@ -37,7 +40,7 @@ class Prepared:
 
 
 class Preparation:
-    """Prepares requests in picture threads, one per CPU.
+    """Prepares requests in picture threads, each with a decoder process at hand, in turn between clients.
 
     `check_room` takes the number of requests in preparation and raises Busy if the engine has no room for one more.
     """
@@ -47,16 +50,24 @@ class Preparation:
         self._settings = settings
         self._check_room = check_room
         self._num_preparing = 0
-        self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="picture")
-        self._pixel_budget = PixelBudget()
+        # One more than CPUs: a client alone keeps them all at work, and whoever comes next finds a place.
+        num_pictures = available_cpus() + 1
+        self._gate = FairGate(num_pictures)
+        self._threads = ThreadPoolExecutor(num_pictures, thread_name_prefix="picture")
+        self._decoders = DecoderPool(num_pictures, settings.max_image_pixels)
         # Where the Q-Former reads the prompt, one question's image tokens are useless for the next: keep pixels.
         self._seen_pixels = PixelCache(settings.image_cache_bytes)
         self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
 
+    def start_decoders(self) -> None:
+        """Start the processes that decode pictures, which would otherwise start with the first of them."""
+        self._decoders.start()
+
     def close(self) -> None:
-        """Release the threads; work that has not begun is dropped."""
+        """Release threads and processes; work that has not begun is dropped."""
         self._fetcher.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._decoders.close()
 
     def deadline(self) -> float:
         """The deadline of a request that arrives now, a `time.monotonic()` instant."""
@@ -75,7 +86,11 @@ class Preparation:
         self._check_room(self._num_preparing)
         self._num_preparing += 1
         try:
-            async with asyncio.timeout(deadline - arrived), self._fetcher.at_hand(image) as picture:
+            async with (
+                asyncio.timeout(deadline - arrived),
+                self._fetcher.at_hand(image) as picture,
+                self._gate.place(current_client.get()),
+            ):
                 made = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._prepare_now, picture, make_prompt, deadline
                 )
@@ -117,8 +132,9 @@ class Preparation:
         """The digest of a picture's bytes, and its pixels at the model's size (None if only the id is known)."""
         if isinstance(image, ImageId):
             return image.sha256, self._seen_pixels.get(image.sha256)
-        with load_image(image.release(), self._settings.max_image_pixels, self._pixel_budget) as picture:
-            pixels = squash(picture.image, self._loaded.image_size, self._loaded.image_processor.resample)
+        data = image.release()
+        pixels = self._decoders.decode(data, self._loaded.image_size, self._loaded.image_processor.resample)
+        sha256 = hashlib.sha256(data).digest()
         if self._loaded.family.reads_instruction:
-            self._seen_pixels.put(picture.sha256, pixels)
-        return picture.sha256, pixels
+            self._seen_pixels.put(sha256, pixels)
+        return sha256, pixels

@@ -144,6 +144,7 @@ class Tasks:
 
     async def warm_up(self) -> None:
         """Caption a grey picture, greedily and with beams: the first caller must not pay for lazy initialisation."""
+        self._preparation.start_decoders()
         grey = io.BytesIO()
         Image.new("RGB", (8, 8), "grey").save(grey, "PNG")
         for num_beams in (1, 5):
