@@ -15,6 +15,7 @@ from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
+from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
@@ -173,13 +174,8 @@ class Blip2:
         return cast(str, PlainTextResponse(answer.text, headers=headers))
 
 
-bentoml_compat.apply(
-    [
-        *(method.route for method in Blip2.apis.values()),  # type: ignore[attr-defined]
-        *(f"/v1{path}" for path in OPENAI_PATHS),
-        "/ui/",
-    ]
-)
+_ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
+bentoml_compat.apply([*_ENDPOINTS, *(f"/v1{path}" for path in OPENAI_PATHS), "/ui/"])
 
 
 def _max_request_bytes() -> int:
@@ -188,6 +184,10 @@ def _max_request_bytes() -> int:
 
 def _max_batch_bytes() -> int:
     return _settings().max_batch_bytes
+
+
+def _check_room() -> None:
+    _running_tasks().check_room()
 
 
 def _trusted_networks() -> tuple[Network, ...]:
@@ -199,4 +199,5 @@ Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # typ
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=[*_ENDPOINTS, "/v1/chat/completions"])  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]

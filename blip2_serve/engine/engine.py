@@ -82,15 +82,11 @@ class Engine:
         with self._lock:
             if self._death is not None:
                 raise EngineDead(self._death)
-            self.check_room()
+            if self._num_waiting >= self._max_queue:
+                raise Busy(f"{self._max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
             self._sinks[request.request_id] = sink
             self._loop.inbox.append(sequence)
         self._wake.set()
-
-    def check_room(self, num_preparing: int = 0) -> None:
-        """Raise Busy unless one more request may wait, beside `num_preparing` that will be submitted."""
-        if num_preparing + self._num_waiting >= self._max_queue:
-            raise Busy(f"{self._max_queue} requests are waiting: try again in a second.", retry_after_s=1.0)
 
     def cancel(self, request_id: int) -> None:
         """Forget a request: its sink hears nothing more, and its rows are free within a step."""

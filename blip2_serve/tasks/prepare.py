@@ -40,16 +40,11 @@ class Prepared:
 
 
 class Preparation:
-    """Prepares requests in picture threads, each with a decoder process at hand, in turn between clients.
+    """Prepares requests in picture threads, each with a decoder process at hand, in turn between clients."""
 
-    `check_room` takes the number of requests in preparation and raises Busy if the engine has no room for one more.
-    """
-
-    def __init__(self, loaded: LoadedModel, settings: Settings, check_room: Callable[[int], None]) -> None:
+    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._check_room = check_room
-        self._num_preparing = 0
         # One more than CPUs: a client alone keeps them all at work, and whoever comes next finds a place.
         num_pictures = available_cpus() + 1
         self._gate = FairGate(num_pictures)
@@ -74,17 +69,14 @@ class Preparation:
         return time.monotonic() + self._settings.deadline_s
 
     async def prepare(self, image: ImageSource, make_prompt: MakePrompt, deadline: float | None = None) -> Prepared:
-        """Fetch, then decode and tokenise in a thread; requests here count towards the limit on waiting requests.
+        """Fetch, then decode and tokenise in a thread.
 
         Raises:
-            Busy: too many requests wait.
             DeadlineExceeded: preparation took too long.
             RequestError: the picture or the text is at fault.
         """
         arrived = time.monotonic()
         deadline = self.deadline() if deadline is None else deadline
-        self._check_room(self._num_preparing)
-        self._num_preparing += 1
         try:
             async with (
                 asyncio.timeout(deadline - arrived),
@@ -96,8 +88,6 @@ class Preparation:
                 )
         except TimeoutError:
             raise DeadlineExceeded("The picture was not read within the deadline: try again later.") from None
-        finally:
-            self._num_preparing -= 1
         return Prepared(*made, deadline, time.monotonic() - arrived)
 
     def check_bytes(self, image: ImageSource) -> None:

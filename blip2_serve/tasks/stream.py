@@ -7,6 +7,7 @@ from typing import Self
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished, Request, TokenEvent
 from blip2_serve.errors import Blip2Error
+from blip2_serve.tasks.admission import Admitted
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
 from blip2_serve.tasks.text import Transcript
 
@@ -64,12 +65,14 @@ class CompletionStream:
         call: EngineCall,
         transcript: Transcript,
         complete: Callable[[Finished], Awaitable[CompletedRequest]],
+        place: Admitted,
     ) -> None:
         self.image_id = image_id
         self.dropped_turns = dropped_turns
         self._call = call
         self._transcript = transcript
         self._complete = complete
+        self._place = place
         self._first: StreamPart | None = None
         self._has_ended = False
 
@@ -99,16 +102,21 @@ class CompletionStream:
 
     async def aclose(self) -> None:
         """Stop listening."""
-        self._has_ended = True
+        self._end()
         self._call.close()
+
+    def _end(self, *, is_answered: bool = False) -> None:
+        self._has_ended = True
+        self._place.is_answered = is_answered
+        self._place.leave()
 
     async def _next(self) -> StreamPart:
         try:
             event = await self._call.next()
         except Blip2Error:
-            self._has_ended = True
+            self._end()
             raise
         if isinstance(event, Finished):
-            self._has_ended = True
+            self._end(is_answered=True)
             return await self._complete(event)
         return CompletionPiece(event.row, event.text, self._transcript.token(event))

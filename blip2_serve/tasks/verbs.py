@@ -4,7 +4,7 @@ import asyncio
 import io
 import itertools
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Literal
 
@@ -16,20 +16,22 @@ from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Finished, FinishedRow, Request
 from blip2_serve.errors import Blip2Error
 from blip2_serve.families import Family, Turn
-from blip2_serve.images import ImageSource, Upload
+from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.batch import answer_each, places, together
+from blip2_serve.tasks.admission import PREFIX_WORK, Admission, work_of
+from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
 from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
 from blip2_serve.tasks.prepare import Preparation, Prepared
-from blip2_serve.tasks.prompt import PromptEncoder, PromptSpec
+from blip2_serve.tasks.prompt import PromptEncoder, PromptSpec, TaskName
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Transcript
 
 BatchTask = Literal["caption", "vqa"]
 TEXT_ONLY = OutputOptions()
+ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 
 
 class Tasks:
@@ -47,7 +49,9 @@ class Tasks:
         self._transcript = Transcript(loaded)
         self._prompts = PromptEncoder(loaded)
         self._engine = build_engine(loaded, settings)
-        self._preparation = Preparation(loaded, settings, self._engine.check_room)
+        self._preparation = Preparation(loaded, settings)
+        max_queue_s = min(settings.max_queue_s, settings.deadline_s)
+        self._admission = Admission(settings.max_queue, max_queue_s, lambda: self._engine.stats().num_running)
         self._engine.start()
 
     @property
@@ -55,42 +59,53 @@ class Tasks:
         """False once the engine's loop has stopped or hangs: nothing will be answered any more."""
         return self._engine.is_alive
 
-    async def caption(
-        self, image: ImageSource, prefix: str | None, options: DecodingOptions, deadline: float | None = None
-    ) -> Answer:
-        """Caption a picture, beginning with `prefix` if given (a Flan-T5 returns only what it generates)."""
-        return await self._answer(image, PromptSpec("prefix", prefix), options, deadline)
+    def check_room(self) -> None:
+        """Raise Busy unless the running request's client may have one more, be it as cheap as can be."""
+        self._admission.check(current_client.get())
 
-    async def ask(
-        self, image: ImageSource, question: str | None, options: DecodingOptions, deadline: float | None = None
-    ) -> Answer:
+    async def caption(self, image: ImageSource, prefix: str | None, options: DecodingOptions) -> Answer:
+        """Caption a picture, beginning with `prefix` if given (a Flan-T5 returns only what it generates)."""
+        with self._admitted(image, options):
+            return await self._answer(image, PromptSpec("prefix", prefix), options)
+
+    async def ask(self, image: ImageSource, question: str | None, options: DecodingOptions) -> Answer:
         """Answer one question."""
-        return await self._answer(image, PromptSpec("vqa", question), options, deadline)
+        with self._admitted(image, options):
+            return await self._answer(image, PromptSpec("vqa", question), options)
 
     async def chat(
         self, image: ImageSource, question: str | None, turns: Sequence[Turn], options: DecodingOptions
     ) -> Answer:
         """Answer a question after earlier turns; the oldest are dropped if the context is full."""
-        return await self._answer(image, PromptSpec("chat", question, turns), options)
+        with self._admitted(image, options):
+            return await self._answer(image, PromptSpec("chat", question, turns), options)
 
     async def caption_several(
         self, image: ImageSource, prefix: str | None, num_captions: int, options: DecodingOptions
     ) -> RankedCaptions:
         """Return at most `num_captions` different captions, best first; see `caption.score_captions`."""
         options = several(options, num_captions)
-        prepared = await self._prepare(image, PromptSpec("prefix", prefix), options)
-        read = partial(self._transcript.text, prepared.prompt.answer_begins)
+        with self._admitted(image, options):
+            prepared = await self._prepare(image, PromptSpec("prefix", prefix), options)
+            read = partial(self._transcript.text, prepared.prompt.answer_begins)
 
-        async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
-            return (await self._run(self._request(prepared, options))).rows
+            async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
+                return (await self._run(self._request(prepared, options))).rows
 
-        return RankedCaptions(await score_captions(generate, read, options), prepared.image_id)
+            return RankedCaptions(await score_captions(generate, read, options), prepared.image_id)
 
     async def choose(
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
     ) -> RankedChoices:
         """Rank `choices` as answers to the question, most probable first."""
         texts = in_order(choices)
+        work = work_of(ONE_TOKEN, has_picture=not isinstance(image, ImageId)) + PREFIX_WORK * len(texts)
+        with self._admission.admitted(current_client.get(), work):
+            return await self._rank(image, question, texts, normalize)
+
+    async def _rank(
+        self, image: ImageSource, question: str | None, texts: Sequence[str], normalize: Normalize
+    ) -> RankedChoices:
         prepared = await self._preparation.prepare(image, partial(self._prompts.choices, question, texts))
         requests = []
         for continuations in in_rounds(prepared.prompt.continuations):
@@ -109,38 +124,48 @@ class Tasks:
     ) -> list[Answer | Blip2Error]:
         """Caption or answer each picture with its text; a picture that fails gives its error instead."""
         deadline = self._preparation.deadline()
-        verb = {"caption": self.caption, "vqa": self.ask}[task]
+        kind: TaskName = "prefix" if task == "caption" else "vqa"
 
         async def ask_one(pair: tuple[ImageSource | Blip2Error, str | None]) -> Answer:
             image, text = pair
             if isinstance(image, Blip2Error):
                 raise image
             self._preparation.check_bytes(image)
-            return await verb(image, text, options, deadline)
+            return await self._answer(image, PromptSpec(kind, text), options, deadline)
 
-        return await answer_each(list(zip(images, texts, strict=True)), ask_one, self._batch_places)
+        work = len(images) * work_of(options, has_picture=True)
+        with self._admission.admitted(current_client.get(), work, min(len(images), MAX_AT_ONCE)):
+            return await answer_each(list(zip(images, texts, strict=True)), ask_one, self._batch_places)
 
     async def complete(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
     ) -> CompletedRequest:
         """Return all `num_return_sequences` answers, with their tokens."""
-        prepared = await self._prepare(image, asked, options)
-        return await self._complete(prepared, await self._run(self._request(prepared, options, output)))
+        with self._admitted(image, options):
+            prepared = await self._prepare(image, asked, options)
+            return await self._complete(prepared, await self._run(self._request(prepared, options, output)))
 
     async def stream(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
     ) -> CompletionStream:
         """Stream the answers as they grow; returns once the first token is there."""
-        prepared = await self._prepare(image, asked, options)
-        call = EngineCall(self._engine, self._request(prepared, options, output, stream=True))
-        stream = CompletionStream(
-            prepared.image_id,
-            prepared.prompt.dropped_turns,
-            call,
-            self._transcript,
-            partial(self._complete, prepared),
-        )
-        return await stream.start()
+        work = work_of(options, has_picture=not isinstance(image, ImageId))
+        place = self._admission.enter(current_client.get(), work)
+        try:
+            prepared = await self._prepare(image, asked, options)
+            call = EngineCall(self._engine, self._request(prepared, options, output, stream=True))
+            stream = CompletionStream(
+                prepared.image_id,
+                prepared.prompt.dropped_turns,
+                call,
+                self._transcript,
+                partial(self._complete, prepared),
+                place,
+            )
+            return await stream.start()
+        except BaseException:
+            place.leave()
+            raise
 
     async def warm_up(self) -> None:
         """Caption a grey picture, greedily and with beams: the first caller must not pay for lazy initialisation."""
@@ -154,6 +179,10 @@ class Tasks:
         """Stop the engine; requests that still wait fail with EngineDead."""
         self._preparation.close()
         self._engine.stop()
+
+    def _admitted(self, image: ImageSource, options: DecodingOptions) -> AbstractContextManager[None]:
+        work = work_of(options, has_picture=not isinstance(image, ImageId))
+        return self._admission.admitted(current_client.get(), work)
 
     async def _answer(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, deadline: float | None = None

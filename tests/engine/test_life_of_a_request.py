@@ -123,14 +123,6 @@ def test_beyond_the_queue_the_engine_is_busy(model: Any) -> None:
     driver.run()
 
 
-def test_requests_that_are_being_prepared_take_up_room_in_the_queue(model: Any) -> None:
-    driver = Driver(make_engine(model, max_queue=3))
-    driver.send(greedy(0))
-    driver.engine.check_room(num_preparing=1)
-    with pytest.raises(Busy, match="3 requests are waiting"):
-        driver.engine.check_room(num_preparing=2)
-
-
 def test_what_never_fits_is_refused_at_once(model: Any) -> None:
     driver = Driver(make_engine(model, max_rows=4))
     with pytest.raises(PromptTooLong):

@@ -16,6 +16,7 @@ from blip2_serve.api.openai.stream import Chunks, EventStream
 from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
+from blip2_serve.tasks.admission import Admission
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Transcript
@@ -72,7 +73,8 @@ async def _never(finished: object) -> CompletedRequest:
 
 
 def stream_of(call: FailingCall) -> CompletionStream:
-    return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never)
+    place = Admission(1, 1.0, lambda: 0).enter("somebody", 1)
+    return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never, place)
 
 
 def post(get_tasks: Callable[[], object], **fields: Any) -> httpx.Response:
