@@ -15,11 +15,11 @@ _fuse = Path(os.environ["FUSE"])
 STEP_S = 0.02
 
 
-def _step_until_the_fuse_blows(self: Runner) -> Any:
+def _step_until_the_fuse_blows(self: Runner, *arguments: Any) -> Any:
     if _fuse.exists():
         raise RuntimeError("the fuse has blown")
     time.sleep(STEP_S)
-    return _step(self)
+    return _step(self, *arguments)
 
 
 Runner.step = _step_until_the_fuse_blows  # type: ignore[method-assign]
