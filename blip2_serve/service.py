@@ -16,6 +16,7 @@ from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
+from blip2_serve.api.middleware.pace import Pace
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
@@ -197,6 +198,7 @@ def _trusted_networks() -> tuple[Network, ...]:
 # Outermost first.
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=[*_ENDPOINTS, "/v1/chat/completions"])  # type: ignore[attr-defined]

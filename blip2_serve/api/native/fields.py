@@ -140,23 +140,31 @@ def validate_fields(model: type[FieldsT], values: dict[str, object]) -> FieldsT:
     Raises:
         InvalidField: a field is missing, unknown or out of bounds; `about` names it.
     """
+    unknown = next((name for name in values if name not in model.model_fields), None)
+    if unknown is not None:  # first, and one of them: pydantic would write an error for each
+        raise _no_such_field(unknown, model)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise _first_error(error, model) from None
 
 
+def _no_such_field(name: str, model: type[BaseModel]) -> InvalidField:
+    known = ", ".join(model.model_fields)
+    return InvalidField(f"There is no field {_shown(name)!r} here: the fields are {known}.", about=_shown(name))
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 64 else f"{name[:64]}..."
+
+
 def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidField:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = str(problem["loc"][0]) if problem["loc"] else ""
-    shown = name if len(name) <= 64 else f"{name[:64]}..."
-    if problem["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
-        return InvalidField(f"There is no field {shown!r} here: the fields are {known}.", about=shown)
     if problem["type"] == "missing" and name == "imgs":
         return InvalidField("imgs is missing: send pictures in the field imgs.", about="imgs")
     place = ".".join(str(step) for step in problem["loc"])
-    return InvalidField(f"{place}: {problem['msg']}.", about=shown)
+    return InvalidField(f"{place}: {problem['msg']}.", about=_shown(name))
 
 
 def whole_characters(text: str) -> str:

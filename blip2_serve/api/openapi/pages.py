@@ -4,16 +4,20 @@ BentoML's document describes its own errors and fields, and its page loads an an
 page is Swagger's, from the files in BentoML's wheel; its Content-Security-Policy makes browsers refuse other hosts.
 """
 
+import asyncio
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 
-from starlette.responses import HTMLResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.staticfiles import NotModifiedResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blip2_serve.api.middleware.held_body import Headers, HeldBody
 from blip2_serve.api.openapi.document import described
 
+_PATHS = ("/", "/docs.json", "/schema.json")
 # Unless validatorUrl is null, the page sends the service's address to swagger.io for a badge.
 _SCRIPT = """
   window.onload = () => SwaggerUIBundle({
@@ -60,20 +64,50 @@ _HEADERS = {
 
 
 class Documents:
-    """ASGI middleware: answer GET and HEAD of /, and rewrite BentoML's /docs.json."""
+    """ASGI middleware: answer GET and HEAD of / with our page, and of /docs.json and /schema.json from memory.
+
+    BentoML makes those anew for every request, which takes tens of milliseconds. They never change while a server runs.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._made: dict[str, Document] = {"/": Document(_HTML.encode(), "text/html; charset=utf-8", _HEADERS)}
+        self._making = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything else through untouched."""
-        if scope["type"] == "http" and scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
-            await HTMLResponse(_HTML, headers=_HEADERS)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] not in _PATHS or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
             return
-        if scope["type"] == "http" and scope["path"].endswith("/docs.json"):
-            send = HeldBody(send, _rewrite).send
-        await self._app(scope, receive, send)
+        async with self._making:
+            if scope["path"] not in self._made:
+                self._made[scope["path"]] = await self._ask_bentoml(scope, receive)
+        await self._made[scope["path"]](scope, receive, send)
+
+    async def _ask_bentoml(self, scope: Scope, receive: Receive) -> "Document":
+        body = bytearray()
+
+        async def keep(message: Message) -> None:
+            nonlocal body
+            body += message.get("body", b"")
+
+        await self._app({**scope, "method": "GET"}, receive, keep)
+        made = json.loads(body)
+        document = described(made) if scope["path"] == "/docs.json" else made
+        return Document(json.dumps(document).encode(), "application/json")
 
 
-def _rewrite(status: int, body: bytes) -> tuple[bytes, Headers]:
-    return (json.dumps(described(json.loads(body))).encode() if status == 200 else body), []
+class Document:
+    """A body made once, with an ETag: whoever has it already is answered 304."""
+
+    def __init__(self, body: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> None:
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        self._response = Response(body, headers={**(headers or {}), "ETag": etag}, media_type=media_type)
+        self._not_modified = NotModifiedResponse(self._response.headers)
+        self._etag = etag
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a GET or HEAD."""
+        known = Headers(scope=scope).get("if-none-match", "")
+        is_known = self._etag in (tag.strip().removeprefix("W/") for tag in known.split(","))
+        await (self._not_modified if is_known else self._response)(scope, receive, send)
