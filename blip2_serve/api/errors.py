@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from http.client import responses
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -33,10 +34,15 @@ NATIVE_FIELDS: FieldNames = {
 BATCH_FIELDS: FieldNames = {**NATIVE_FIELDS, Part.IMAGE: "imgs"}
 
 
-def error_response(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> JSONResponse:
-    """Build the HTTP answer to `error`; `fields` gives the protocol's field name for each part of a request."""
+def error_response(
+    error: Blip2Error, fields: FieldNames = NATIVE_FIELDS, more: Mapping[str, str] = MappingProxyType({})
+) -> JSONResponse:
+    """Build the HTTP answer to `error`; `fields` gives the protocol's field name for each part of a request.
+
+    `more` stands beside the error in the body.
+    """
     headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, Busy) else None
-    return JSONResponse(error_body(error, fields), error.status, headers)
+    return JSONResponse({**error_body(error, fields), **more}, error.status, headers)
 
 
 def error_body(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> ErrorBody:

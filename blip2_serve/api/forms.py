@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import Headers, UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -33,13 +34,26 @@ async def multipart_parts(request: Request, options: dict[bytes, bytes], repeata
     Raises:
         InvalidField: the body is malformed, or a text is too long or came as a file.
     """
-    try:
-        form = await _multipart_parser(request, options, _max_fields(repeatable)).parse()
-    except (MultiPartException, FormParserError, UnicodeError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise InvalidField(f"The multipart form cannot be read ({reason}): check its boundary.") from None
+    form = await _parsed_form(_multipart_parser(request, options, _max_fields(repeatable)))
     try:
         return [(_utf8(name), await _part_value(name, part)) for name, part in form.multi_items()]
+    finally:
+        await form.close()
+
+
+async def uploaded_files(request: Request, max_files: int) -> list[tuple[str, bytes]]:
+    """Read the files of a multipart body: the name and the bytes of each.
+
+    Raises:
+        InvalidField: the body is malformed or has more files or fields.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise InvalidField("Only multipart/form-data is read here: send files.")
+    form = await _parsed_form(_multipart_parser(request, options, max_files))
+    try:
+        parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        return [(part.filename or "", await part.read()) for part in parts]
     finally:
         await form.close()
 
@@ -144,6 +158,14 @@ def _multipart_parser(request: Request, options: dict[bytes, bytes], max_fields:
     )
     parser.spool_max_size = sys.maxsize  # bodies fit in memory; the disk may be read-only
     return parser
+
+
+async def _parsed_form(parser: MultiPartParser) -> FormData:
+    try:
+        return await parser.parse()
+    except (MultiPartException, FormParserError, UnicodeError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise InvalidField(f"The multipart form cannot be read ({reason}): check its boundary.") from None
 
 
 async def _part_value(name: str, part: UploadFile | str) -> bytes | str | None:

@@ -1,22 +1,20 @@
 """The tab for one question and one answer."""
 
-from typing import Any
-
 import gradio as gr
 
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
-from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.events import EVENT, answering
 from blip2_serve.ui.picture import upload_of
 
 
 def ask_tab(picture: gr.Image, tasks: Tasks) -> None:
     """Add the tab's controls and their events."""
 
-    async def ask(picture: dict[str, Any] | None, question: str | None) -> str:
-        with errors_shown():
+    async def ask(picture: object, question: str | None) -> str:
+        with answering():
             fields = validate_fields(AskFields, {"img": await upload_of(picture), "txt": question})
             return (await tasks.ask(fields.image, fields.txt, fields.options(tasks.family))).text
 

@@ -11,7 +11,7 @@ from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.decoding import decoding_controls, decoding_fields
-from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.events import EVENT, answering
 from blip2_serve.ui.picture import upload_of
 
 
@@ -19,9 +19,9 @@ def caption_tab(picture: gr.Image, tasks: Tasks) -> None:
     """Add the tab's controls and their events."""
 
     async def caption(
-        picture: dict[str, Any] | None, begins: str | None, num_captions: int, *decoding: Any
+        picture: object, begins: str | None, num_captions: int, *decoding: Any
     ) -> tuple[dict[str, float], str]:
-        with errors_shown():
+        with answering():
             values: dict[str, object] = {"img": await upload_of(picture), "txt": begins, "num_captions": num_captions}
             fields = validate_fields(CaptionSeveralFields, {**values, **decoding_fields(*decoding)})
             options = fields.options(tasks.family)

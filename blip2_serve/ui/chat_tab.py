@@ -13,7 +13,7 @@ from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.completion import CompletionPiece, OutputOptions
 from blip2_serve.tasks.prompt import PromptSpec
 from blip2_serve.tasks.verbs import Tasks
-from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.events import EVENT, answering
 from blip2_serve.ui.picture import upload_of
 
 Messages = list[dict[str, Any]]
@@ -23,9 +23,9 @@ def chat_tab(picture: gr.Image, tasks: Tasks) -> None:
     """Add the tab's controls and their events."""
 
     async def chat(
-        picture: dict[str, Any] | None, question: str | None, history: Messages | None
+        picture: object, question: str | None, history: Messages | None
     ) -> AsyncIterator[tuple[Messages, str, str]]:
-        with errors_shown():
+        with answering():
             turns = turns_of(history or [])
             values: dict[str, object] = {
                 "img": await upload_of(picture),

@@ -1,26 +1,24 @@
 """The tab for a question and the answers to choose from."""
 
-from typing import Any
-
 import gradio as gr
 
 from blip2_serve.api.native.choose import ChooseFields
 from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.families import DEFAULT_QUESTION
 from blip2_serve.tasks.verbs import Tasks
-from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.events import EVENT, answering
 from blip2_serve.ui.picture import upload_of
 
 
 def choose_tab(picture: gr.Image, tasks: Tasks) -> None:
     """Add the tab's controls and their events."""
 
-    async def choose(picture: dict[str, Any] | None, question: str | None, choices: str | None) -> dict[str, float]:
-        with errors_shown():
+    async def choose(picture: object, question: object, choices: object) -> dict[str, float]:
+        with answering():
             values: dict[str, object] = {
                 "img": await upload_of(picture),
                 "txt": question,
-                "choices": choices_of(choices or ""),
+                "choices": choices_of(choices) if isinstance(choices, str) else [],
             }
             fields = validate_fields(ChooseFields, values)
             ranked = await tasks.choose(fields.image, fields.txt, fields.choices, fields.normalize)

@@ -2,134 +2,123 @@
 
 Gradio 6.31 fetches URLs and proxies for any caller, lists and calls its functions, and, mounted on another application,
 copies any local file that a call names (`processing_utils._check_allowed` acts only when gradio runs its own server).
+Pictures are received and shown here, not by gradio, which bounds neither their number nor their bytes together.
 """
 
 import asyncio
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blip2_serve.api.errors import error_body
-from blip2_serve.api.middleware.body_limit import declared_bytes
+from blip2_serve.api.errors import error_response
+from blip2_serve.api.forms import uploaded_files
 from blip2_serve.api.middleware.held_body import Headers, HeldBody
-from blip2_serve.errors import Blip2Error, InvalidField, InvalidImage, Part, RequestError
+from blip2_serve.clients import current_client
+from blip2_serve.errors import Blip2Error, InvalidField
+from blip2_serve.ui.calls import MAX_CALL_BYTES, Calls
 from blip2_serve.ui.uploads import Uploads
 
 _API = "/gradio_api"
 _FILE = f"{_API}/file="
-_UPLOAD = f"{_API}/upload"
-_CALLS = {f"{_API}/queue/join", f"{_API}/cancel", f"{_API}/reset"}
-_READ = re.compile(
-    rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue/data|upload_progress)|{re.escape(_FILE)}.+",
-    re.DOTALL,
-)
-# A call carries texts and the path of a picture; the picture itself is uploaded.
-MAX_CALL_BYTES = 2**20
+_READ = re.compile(rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue/data)", re.DOTALL)
 # Gradio links a manifest at the root of the host, outside this page.
 _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
 _OWN_LINK = b'<link rel="icon" href="data:," />'
 _INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
+# The page sends one picture at a time.
+_MAX_FILES = 4
 
 
 class Door:
     """ASGI middleware around gradio's application; works under any mount path."""
 
-    def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
+    def __init__(self, app: ASGIApp, uploads: Uploads, calls: Calls, on_visit: Callable[[], None]) -> None:
+        """`on_visit` is called before every request."""
         self._app = app
         self._uploads = uploads
+        self._calls = calls
+        self._on_visit = on_visit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the page's own requests on; answer everything else 404."""
         if scope["type"] != "http":
             return
-        path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
+        self._on_visit()
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
-            if method in ("GET", "HEAD") and self._may_be_read(path):
+            if scope["method"] == "POST":
+                await self._post(path, scope, receive, send)
+            elif scope["method"] in ("GET", "HEAD"):
                 await self._read(path, scope, receive, send)
-            elif method == "POST" and path == _UPLOAD:
-                await asyncio.to_thread(self._uploads.make_room, declared_bytes(scope))
-                await _received(self._app, scope, receive, _with_headers(send, _NOTHING))
-            elif method == "POST" and path in _CALLS:
-                body = await self._checked_call(receive)
-                await self._app(scope, _replayed(body, receive), _with_headers(send, _NOTHING))
             else:
-                await PlainTextResponse(status_code=404)(scope, receive, send)
-        except RequestError as error:
+                await _nothing_here(scope, receive, send)
+        except Blip2Error as error:
             await _shown(error)(scope, receive, send)
 
-    def _may_be_read(self, path: str) -> bool:
-        if path.startswith(_FILE):
-            return self._uploads.holds(path.removeprefix(_FILE))
-        return _READ.fullmatch(path) is not None
+    async def _post(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        call = path.removeprefix(_API)
+        if path == f"{_API}/upload":
+            await (await self._keep(Request(scope, receive)))(scope, receive, _with_headers(send, _NOTHING))
+        elif path.startswith(_API) and Calls.are_made_at(call):
+            body = self._calls.checked(call, await _body(receive))
+            scope = {**scope, "headers": _with_length(scope["headers"], len(body)), CLIENT: current_client.get()}
+            await self._app(scope, _replayed(body, receive), _with_headers(send, _NOTHING))
+        else:
+            await _nothing_here(scope, receive, send)
 
     async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if path != "/":
+        if path == "/":
+            plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+            await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
+        elif path.startswith(_FILE) and self._uploads.holds(path.removeprefix(_FILE)):
+            await FileResponse(path.removeprefix(_FILE))(scope, receive, _with_headers(send, _NOTHING))
+        elif path == f"{_API}/upload_progress":
+            await Response(_IS_RECEIVED, media_type="text/event-stream")(scope, receive, send)
+        elif _READ.fullmatch(path):
             await self._app(scope, receive, _with_headers(send, _NOTHING))
-            return
-        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
+        else:
+            await _nothing_here(scope, receive, send)
 
-    async def _checked_call(self, receive: Receive) -> bytes:
-        """Read a call and refuse one that names a file other than an upload: gradio would fetch or copy it."""
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MAX_CALL_BYTES:
-                raise InvalidField(f"The texts have more than {MAX_CALL_BYTES} bytes: shorten them.")
-        try:
-            content = json.loads(body)
-            named = list(_named_files(content))
-        except (ValueError, RecursionError):
-            raise InvalidField("The call is no JSON: load the page again.") from None
-        if not all(self._uploads.holds(path) for path in named):
-            raise InvalidImage("The picture is no longer here: choose it again.", about=Part.IMAGE)
-        return bytes(body)
+    async def _keep(self, request: Request) -> JSONResponse:
+        """Keep a visitor's pictures; answer their paths as gradio does."""
+        client, files = current_client.get(), await uploaded_files(request, _MAX_FILES)
+        kept = [str(await asyncio.to_thread(self._uploads.keep, client, *file)) for file in files]
+        return JSONResponse(kept)
 
 
-def _named_files(content: object) -> Iterator[object]:
-    """Yield every value that gradio would take for a file's path, at any depth."""
-    if isinstance(content, list):
-        for value in content:
-            yield from _named_files(value)
-    elif isinstance(content, dict):
-        if "path" in content:
-            yield content["path"]
-        for value in content.values():
-            yield from _named_files(value)
+CLIENT = "blip2_serve.client"
+"""The key of a call's scope under which its client stands: gradio runs the call later, in a context of its own."""
+
+# Progress is not followed: it is a second request for every picture, which polls.
+_IS_RECEIVED = 'data: {"msg": "done"}\n\n'
+_nothing_here = PlainTextResponse(status_code=404)
 
 
-def _shown(error: RequestError) -> JSONResponse:
+async def _body(receive: Receive) -> bytearray:
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_CALL_BYTES:
+            raise InvalidField(f"The texts have more than {MAX_CALL_BYTES} bytes: shorten them.")
+    return body
+
+
+def _with_length(headers: Headers, length: int) -> Headers:
+    kept = [(name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")]
+    return [*kept, (b"content-length", str(length).encode())]
+
+
+def _shown(error: Blip2Error) -> JSONResponse:
     """Answer in the usual shape, with the message also under `detail`, which gradio's page shows."""
-    return JSONResponse({**error_body(error), "detail": error.message}, error.status)
-
-
-async def _received(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run `app`; when `receive` raises a `Blip2Error`, raise it again and drop the answer of `app`."""
-    failure: Blip2Error | None = None
-
-    async def receiving() -> Message:
-        nonlocal failure
-        try:
-            return await receive()
-        except Blip2Error as error:
-            failure = error
-            raise
-
-    async def sending(message: Message) -> None:
-        if failure is None:
-            await send(message)
-
-    await app(scope, receiving, sending)
-    if failure is not None:
-        raise failure
+    return error_response(error, more={"detail": error.message})
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -1,6 +1,7 @@
 """The page: one picture on the left, a tab for each task on the right."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -14,19 +15,30 @@ from blip2_serve.ui.caption_tab import caption_tab
 from blip2_serve.ui.chat_tab import chat_tab
 from blip2_serve.ui.choose_tab import choose_tab
 from blip2_serve.ui.picture import picture_input
+from blip2_serve.ui.queue import Rest, bound_sessions
 
 _FONT = ["system-ui", "sans-serif"]
 _MONO = ["ui-monospace", "monospace"]
 _DEMO_SEES = "It knows one or two coloured shapes on a plain background and nothing else."
 
 
-def gradio_app(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> FastAPI:
-    """Build the page as an application; the caller must run its lifespan.
+@dataclass(frozen=True)
+class GradioPage:
+    """The page as an application, whose lifespan the caller must run; how many inputs each of its functions has."""
+
+    app: FastAPI
+    num_inputs: dict[int, int]
+    rest: Rest
+
+
+def gradio_page(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> GradioPage:
+    """Build the page.
 
     `examples` must lie in gradio's own file folder. Gradio reads all options not given here from GRADIO_*.
     """
     page = _page(tasks, examples)
     page.queue(max_size=settings.max_queue, default_concurrency_limit=None, api_open=False)
+    bound_sessions(page)
     app: FastAPI = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -42,7 +54,8 @@ def gradio_app(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> Fa
         theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
     )
     page.has_launched = True  # as `launch` sets it: otherwise gradio does not check which files a call may name
-    return app
+    num_inputs = {number: len(function.inputs) for number, function in page.fns.items()}
+    return GradioPage(app, num_inputs, Rest(page))
 
 
 def _page(tasks: Tasks, examples: Sequence[Path]) -> gr.Blocks:

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
-from blip2_serve.errors import InvalidImage, Part
+from blip2_serve.errors import InvalidField, InvalidImage, Part
 from blip2_serve.images import Upload
-from blip2_serve.ui.events import EVENT, errors_shown
+from blip2_serve.ui.events import EVENT, answering
 
 
 def picture_input(examples: Sequence[Path]) -> gr.Image:
@@ -30,23 +29,26 @@ def picture_input(examples: Sequence[Path]) -> gr.Image:
         elem_id="examples",
     )
 
-    def show(index: int) -> str:
-        with errors_shown():
+    def show(index: object) -> str:
+        with answering():
+            if not isinstance(index, int) or not 0 <= index < len(examples):
+                raise InvalidField("There is no such example: choose another.")
             return str(examples[index])
 
     samples.click(show, [samples], [picture], **EVENT)
     return picture
 
 
-async def upload_of(picture: dict[str, Any] | None) -> Upload:
+async def upload_of(picture: object) -> Upload:
     """Read the picture's bytes as sent: gradio decodes nothing, and the usual limits apply later.
 
     Raises:
         InvalidImage: no picture was chosen, or it is no longer kept.
     """
-    if picture is None or picture.get("path") is None:
+    path = picture.get("path") if isinstance(picture, dict) else None
+    if not isinstance(path, str):
         raise InvalidImage("There is no picture: drop, paste, choose or take one first.", about=Part.IMAGE)
     try:
-        return Upload(await asyncio.to_thread(Path(picture["path"]).read_bytes))
+        return Upload(await asyncio.to_thread(Path(path).read_bytes))
     except FileNotFoundError:
         raise InvalidImage("The picture is no longer here: choose it again.", about=Part.IMAGE) from None

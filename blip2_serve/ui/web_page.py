@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from blip2_serve.config import Settings, keep_gradio_files_in
 from blip2_serve.tasks.verbs import Tasks
+from blip2_serve.ui.calls import Calls
 from blip2_serve.ui.door import Door
 from blip2_serve.ui.uploads import Uploads
 
@@ -45,13 +46,13 @@ class WebPage:
         uploads = Uploads(_MAX_LARGEST_UPLOADS * settings.max_request_bytes)
         self._closing.callback(uploads.remove)
         keep_gradio_files_in(uploads.folder)
-        from blip2_serve.ui.layout import gradio_app  # needs gradio
+        from blip2_serve.ui.layout import gradio_page  # needs gradio
 
-        app = gradio_app(tasks, settings, [uploads.keep_copy(file) for file in settings.examples])
-        await self._closing.enter_async_context(app.router.lifespan_context(app))
+        page = gradio_page(tasks, settings, [uploads.keep_copy(file) for file in settings.examples])
+        await self._closing.enter_async_context(page.app.router.lifespan_context(page.app))
         tidying = asyncio.create_task(_tidy(uploads))
         self._closing.callback(tidying.cancel)
-        self._app = Door(app, uploads)
+        self._app = Door(page.app, uploads, Calls(page.num_inputs, uploads), page.rest.disturb)
 
     async def close(self) -> None:
         """Stop gradio's queue and delete visitors' pictures."""

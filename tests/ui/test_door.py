@@ -15,11 +15,14 @@ from starlette.types import Receive, Scope, Send
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.middleware.body_limit import BodyLimit
-from blip2_serve.ui.door import MAX_CALL_BYTES, Door
+from blip2_serve.ui.calls import MAX_CALL_BYTES, Calls
+from blip2_serve.ui.door import Door
 from blip2_serve.ui.uploads import Uploads
 
 SCRIPT = "window.gradio_config = {};"
 JOIN = "/gradio_api/queue/join"
+UPLOAD = "/gradio_api/upload"
+Files = list[tuple[str, tuple[str, bytes]]]
 
 
 async def everything(scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,26 +39,35 @@ async def everything(scope: Scope, receive: Receive, send: Send) -> None:
 def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
     """The folder of uploads, with one picture in it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    made = Uploads(max_bytes=100_000)
+    made = Uploads(max_bytes=200_000)
     (made.folder / "picture.png").write_bytes(b"picture")
     yield made
     made.remove()
 
 
-def ask(uploads: Uploads, method: str, path: str, content: object = None) -> httpx.Response:
+def ask(
+    uploads: Uploads,
+    method: str,
+    path: str,
+    content: object = None,
+    files: Files | None = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
     """Send one request to the door, inside the service's error and body-limit middleware."""
 
     async def call() -> httpx.Response:
-        app = ErrorShape(BodyLimit(Door(everything, uploads), max_bytes=lambda: 3 * MAX_CALL_BYTES))
+        door = Door(everything, uploads, Calls({0: 2}, uploads), on_visit=lambda: None)
+        app = ErrorShape(BodyLimit(door, max_bytes=lambda: 3 * MAX_CALL_BYTES))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
-            return await client.request(method, path, content=content)  # type: ignore[arg-type]
+            return await client.request(method, path, content=content, files=files, headers=headers)  # type: ignore[arg-type]
 
     return asyncio.run(call())
 
 
 def call_naming(*paths: object) -> bytes:
-    """Build a call whose nested data name files."""
-    return json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]}).encode()
+    """Build a call of two values whose nested data name files."""
+    files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
+    return json.dumps({"data": ["a", files], "fn_index": 0, "session_hash": "a1b2", "trigger_id": 7}).encode()
 
 
 @pytest.mark.parametrize("path", ["/", "/theme.css", "/assets/index.js", "/gradio_api/queue/data"])
@@ -105,9 +117,9 @@ def test_the_policy_of_the_page_names_its_scripts_and_no_other_host(uploads: Upl
     assert set(" ".join(policy.values()).split()) <= {"'self'", "'none'", "data:", "blob:"}
 
 
-def test_a_call_that_names_an_uploaded_picture_is_passed_on_whole(uploads: Uploads) -> None:
+def test_a_call_that_names_an_uploaded_picture_is_passed_on(uploads: Uploads) -> None:
     call = call_naming(f"{uploads.folder}/picture.png")
-    assert call.decode() in ask(uploads, "POST", JOIN, call).text
+    assert json.dumps(json.loads(call)) in ask(uploads, "POST", JOIN, call).text
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "https://example.com/a.png", "", None, {"path": 1}, ["/etc/passwd"]])
@@ -124,17 +136,29 @@ def test_a_call_that_is_no_call_is_refused(uploads: Uploads, body: bytes) -> Non
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_field")
 
 
+def test_pictures_are_kept_and_their_paths_told(uploads: Uploads) -> None:
+    reply = ask(uploads, "POST", UPLOAD, files=[("files", ("my cat.jpeg", b"cat")), ("files", ("../../b", b"dog"))])
+    assert [Path(path).read_bytes() for path in reply.json()] == [b"cat", b"dog"]
+    assert [Path(path).name for path in reply.json()] == ["picture.jpeg", "picture"]
+    assert all(uploads.holds(path) for path in reply.json())
+
+
 def test_an_upload_without_a_length_that_breaks_the_limit_is_answered_so(uploads: Uploads) -> None:
     async def pieces() -> object:
+        yield b'--b\r\ncontent-disposition: form-data; name="files"; filename="a"\r\n\r\n'
         for _ in range(4):
             yield b"x" * MAX_CALL_BYTES
 
-    reply = ask(uploads, "POST", "/gradio_api/upload", pieces())
+    reply = ask(uploads, "POST", UPLOAD, pieces(), headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "image_too_large")
 
 
-def test_room_is_made_before_an_upload_is_taken(uploads: Uploads) -> None:
-    ask(uploads, "POST", "/gradio_api/upload", b"x" * 10_000)
-    assert (uploads.folder / "picture.png").exists()
-    ask(uploads, "POST", "/gradio_api/upload", b"x" * 100_000)
-    assert not (uploads.folder / "picture.png").exists()
+@pytest.mark.parametrize("num_files", [0, 5])
+def test_an_upload_that_is_none_is_refused(uploads: Uploads, num_files: int) -> None:
+    reply = ask(uploads, "POST", UPLOAD, files=[("files", ("a.png", b"x"))] * num_files)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_field")
+
+
+def test_an_upload_for_which_there_is_no_room_is_told_to_come_back(uploads: Uploads) -> None:
+    reply = ask(uploads, "POST", UPLOAD, files=[("files", ("a.png", b"x" * 250_000))])
+    assert (reply.status_code, reply.headers["retry-after"], len(list(uploads.folder.iterdir()))) == (429, "60", 1)

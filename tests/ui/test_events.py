@@ -4,12 +4,12 @@ import gradio as gr
 import pytest
 
 from blip2_serve.errors import Busy, InvalidField
-from blip2_serve.ui.events import errors_shown
+from blip2_serve.ui.events import answering
 
 
 def shown(error: Exception) -> str:
     """Return the message that the page shows for `error`."""
-    with pytest.raises(gr.Error) as raised, errors_shown():
+    with pytest.raises(gr.Error) as raised, answering():
         raise error
     return str(raised.value.message)
 
