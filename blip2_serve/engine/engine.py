@@ -18,11 +18,14 @@ from blip2_serve.engine.vision.encoders import Encoders
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.engine.watchdog import Watchdog
 from blip2_serve.errors import Busy, EngineDead, InvalidField, PromptTooLong
+from blip2_serve.memory import give_back_free_memory
 
 logger = logging.getLogger(__name__)
 
 Sink = Callable[[Event], None]
 IDLE_S = 1.0
+# Keys and values of spare slots stay for the next burst so long.
+REST_AFTER_S = 10.0
 STOP_TIMEOUT_S = 10.0
 
 
@@ -66,6 +69,7 @@ class Engine:
         self._sinks: dict[int, Sink] = {}
         self._wake = threading.Event()
         self._death: str | None = None
+        self._is_at_rest = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def submit(self, request: Request, sink: Sink) -> None:
@@ -143,19 +147,30 @@ class Engine:
         return max(0, len(self._sinks) - self._loop.num_running)
 
     def _run(self) -> None:
+        busy_until = time.monotonic()
         try:
             while self._death is None:
                 self._wake.clear()
                 self._watchdog.begin()
                 has_work = self._loop.step()
                 self._watchdog.rest()
-                if not has_work:
+                if has_work:
+                    self._is_at_rest, busy_until = False, time.monotonic()
+                else:
                     self._runner.check_books()
+                    self._rest(time.monotonic() - busy_until)
                 if not has_work or self._loop.waits_for_images:
                     self._wake.wait(IDLE_S)
         except BaseException:
             logger.exception("the engine's loop failed")
             self._die("the engine's loop has failed")
+
+    def _rest(self, idle_s: float) -> None:
+        """Give back the memory of keys and values once nothing has run for a while."""
+        if idle_s >= REST_AFTER_S and not self._is_at_rest:
+            self._is_at_rest = True
+            self._runner.give_back_slots()
+            give_back_free_memory()
 
     def _end_encoding(self) -> None:
         """Rest the encoder's thread, on which this runs, and wake the loop."""

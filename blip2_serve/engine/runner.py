@@ -145,6 +145,11 @@ class Runner:
         for shape, members in by_shape.items():
             self.groups[shape].retire(members)
 
+    def give_back_slots(self) -> None:
+        """Free the memory of all slots that no sequence uses."""
+        self.books.trim()
+        self._fit_groups()
+
     def check_books(self) -> None:
         """Raise RuntimeError unless ledger and groups agree and free + owned == all."""
         self.books.check()

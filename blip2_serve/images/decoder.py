@@ -16,6 +16,7 @@ from PIL import AvifImagePlugin
 from blip2_serve.errors import Blip2Error, InvalidImage
 from blip2_serve.images import decoder_wire as wire
 from blip2_serve.images.decode import decode_image, open_image, pixels_on_opening, squash
+from blip2_serve.memory import give_back_free_memory
 
 _MAX_FILES = 16
 _MAX_REQUEST_BYTES = 2**32 - 1
@@ -30,6 +31,7 @@ def main() -> None:
     try:
         while True:
             _answer(connection)
+            give_back_free_memory()  # of a large picture; for a small one it takes microseconds
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     except EOFError:
         return

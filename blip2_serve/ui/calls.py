@@ -4,7 +4,7 @@ Gradio answers a call that does not fit with an exception whose traceback it pri
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, Field, ValidationError
@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field, ValidationError
 from blip2_serve.api.large_json import parse_json
 from blip2_serve.errors import InvalidField, InvalidImage, Part
 from blip2_serve.ui.uploads import Uploads
+
+Check = Callable[[object], object]
 
 # A call carries texts and the path of a picture; the picture itself is uploaded.
 MAX_CALL_BYTES = 2**18
@@ -41,12 +43,15 @@ class _Reset(BaseModel):
 
 
 class Calls:
-    """Checks calls against the page's functions: `num_inputs` says how many values each takes."""
+    """Checks calls against the page's functions: `inputs` has a check for each value that a function takes.
+
+    A check raises ValueError; null passes without.
+    """
 
     _KINDS: Mapping[str, type[BaseModel]] = {"/queue/join": _Join, "/cancel": _Cancel, "/reset": _Reset}
 
-    def __init__(self, num_inputs: Mapping[int, int], uploads: Uploads) -> None:
-        self._num_inputs = num_inputs
+    def __init__(self, inputs: Mapping[int, Sequence[Check]], uploads: Uploads) -> None:
+        self._inputs = inputs
         self._uploads = uploads
 
     @classmethod
@@ -63,14 +68,21 @@ class Calls:
         """
         try:
             call = self._KINDS[path].model_validate(parse_json(body, dict, _refuse_constant))
-            named = list(_named_files(call.data)) if isinstance(call, _Join) else []
+            named = []
+            if isinstance(call, _Join):
+                named = list(_named_files(call.data))
+                self._check_values(call)
         except (ValidationError, ValueError, RecursionError):
             raise _unfit() from None
-        if isinstance(call, _Join) and self._num_inputs.get(call.fn_index) != len(call.data):
-            raise _unfit()
         if len(named) > _MAX_FILES or not all(map(self._uploads.holds, named)):
             raise InvalidImage("The picture is no longer here: choose it again.", about=Part.IMAGE)
         return json.dumps(call.model_dump()).encode()
+
+    def _check_values(self, call: _Join) -> None:
+        """Raise ValueError unless the function takes these values."""
+        for check, value in zip(self._inputs.get(call.fn_index, ()), call.data, strict=True):
+            if value is not None:
+                check(value)
 
 
 def _refuse_constant(constant: str) -> NoReturn:

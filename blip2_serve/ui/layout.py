@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -10,12 +12,13 @@ from fastapi import FastAPI
 from blip2_serve.config import Settings
 from blip2_serve.model.checkpoints import BUNDLED
 from blip2_serve.tasks.verbs import Tasks
-from blip2_serve.ui.ask_tab import ask_tab
-from blip2_serve.ui.caption_tab import caption_tab
-from blip2_serve.ui.chat_tab import chat_tab
-from blip2_serve.ui.choose_tab import choose_tab
+from blip2_serve.ui.calls import Check
 from blip2_serve.ui.picture import picture_input
 from blip2_serve.ui.queue import Rest, bound_sessions
+from blip2_serve.ui.tabs.ask import ask_tab
+from blip2_serve.ui.tabs.caption import caption_tab
+from blip2_serve.ui.tabs.chat import chat_tab
+from blip2_serve.ui.tabs.choose import choose_tab
 
 _FONT = ["system-ui", "sans-serif"]
 _MONO = ["ui-monospace", "monospace"]
@@ -24,10 +27,10 @@ _DEMO_SEES = "It knows one or two coloured shapes on a plain background and noth
 
 @dataclass(frozen=True)
 class GradioPage:
-    """The page as an application, whose lifespan the caller must run; how many inputs each of its functions has."""
+    """The page as an application, whose lifespan the caller must run; the inputs that each of its functions takes."""
 
     app: FastAPI
-    num_inputs: dict[int, int]
+    inputs: dict[int, tuple[Check, ...]]
     rest: Rest
 
 
@@ -54,8 +57,19 @@ def gradio_page(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> G
         theme=gr.themes.Default(font=_FONT, font_mono=_MONO),
     )
     page.has_launched = True  # as `launch` sets it: otherwise gradio does not check which files a call may name
-    num_inputs = {number: len(function.inputs) for number, function in page.fns.items()}
-    return GradioPage(app, num_inputs, Rest(page))
+    with_code = {number: function for number, function in page.fns.items() if function.fn}
+    inputs = {number: tuple(map(_check_of, function.inputs)) for number, function in with_code.items()}
+    return GradioPage(app, inputs, Rest(page))
+
+
+def _check_of(component: Any) -> Check:
+    """Build the check that gradio makes of a value for this component, where it makes one."""
+    model = getattr(component, "data_model", None)
+    return _anything if model is None else partial(model.model_validate, context={"validate_meta": True})
+
+
+def _anything(value: object) -> object:
+    return value
 
 
 def _page(tasks: Tasks, examples: Sequence[Path]) -> gr.Blocks:

@@ -117,6 +117,16 @@ def test_a_file_of_the_machine_cannot_be_named(page: httpx.Client, folder: Path)
         assert page.get(f"/gradio_api/file={path}").status_code == 404
 
 
+@pytest.mark.parametrize("value", [None, 7, "x", [], {}, [[]], [{"role": 1}], {"path": None}, {"url": "/etc/passwd"}])
+def test_values_that_do_not_fit_leave_no_traceback(page: httpx.Client, page_server: Server, value: object) -> None:
+    functions = {each["id"]: len(each["inputs"]) for each in config_of(page)["dependencies"]}
+    for number, num_inputs in functions.items():
+        call = {"data": [value] * num_inputs, "fn_index": number, "session_hash": f"bad{number}"}
+        assert page.post("/gradio_api/queue/join", json=call).status_code in (200, 400)
+    asked(page, upload(page, jpeg(20, 20)))
+    assert "Traceback" not in page_server.log.read_text()
+
+
 def test_a_picture_is_kept_in_a_private_folder_below_the_temporary_one(page: httpx.Client, folder: Path) -> None:
     kept = Path(upload(page, jpeg(20, 20)))
     (own,) = folder.glob("blip2-ui-*")  # the killed process's folder is gone

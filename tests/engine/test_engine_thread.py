@@ -56,6 +56,26 @@ def test_the_thread_answers_requests_from_other_threads(model: Any, started: Any
     assert all(isinstance(caller.wait(), Finished) for caller in ask(engine, 12))
 
 
+def test_an_idle_engine_holds_no_keys_and_values_and_answers_as_before(
+    model: Any, started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blip2_serve.engine.engine.REST_AFTER_S", 0.1)
+    monkeypatch.setattr("blip2_serve.engine.engine.IDLE_S", 0.02)
+    engine = started(make_engine(model))
+    before = [caller.wait() for caller in ask(engine, 12)]
+    groups = list(engine._runner.groups.values())
+    assert any(group.slots for group in groups)
+    deadline = time.monotonic() + 5
+    while any(group.slots for group in groups) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [group.slots for group in groups] == [0] * len(groups)
+    assert engine._books.owned_cells == 0
+    after = [caller.wait() for caller in ask(engine, 12)]
+    assert [each.rows for each in after if isinstance(each, Finished)] == [
+        each.rows for each in before if isinstance(each, Finished)
+    ]
+
+
 def test_an_error_in_the_loop_answers_everybody_within_a_second(
     model: Any, started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,16 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads
     made.remove()
 
 
+def list_or_dict(value: object) -> object:
+    """Check a value as gradio checks that of a component."""
+    if not isinstance(value, list | dict):
+        raise ValueError("neither list nor dict")
+    return value
+
+
 def checked(uploads: Uploads, path: str, call: object) -> dict[str, Any]:
-    passed: dict[str, Any] = json.loads(Calls({3: 2}, uploads).checked(path, bytearray(json.dumps(call).encode())))
+    body = bytearray(json.dumps(call).encode())
+    passed: dict[str, Any] = json.loads(Calls({3: (list_or_dict, str)}, uploads).checked(path, body))
     return passed
 
 
@@ -44,6 +52,7 @@ def test_what_the_page_sends_passes_and_the_rest_of_it_does_not(uploads: Uploads
         {"data": []},
         {"data": [1, 2, 3]},
         {"data": "ab"},
+        {"data": [7, "a"]},
         {"session_hash": None},
         {"session_hash": "../x"},
         {"session_hash": "x" * 33},
@@ -60,7 +69,7 @@ def test_nesting_of_any_depth_is_refused_or_passes(uploads: Uploads) -> None:
     for depth in (100, 900, 100_000):
         body = json.dumps(JOIN).replace('"a"', "[" * depth + "]" * depth).encode()
         try:
-            Calls({3: 2}, uploads).checked("/queue/join", bytearray(body))
+            Calls({3: (list_or_dict, str)}, uploads).checked("/queue/join", bytearray(body))
         except InvalidField:
             assert depth > 100
 

@@ -10,10 +10,10 @@ from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.errors import InvalidField, InvalidImage
 from blip2_serve.families import OPT
 from blip2_serve.images import Upload
-from blip2_serve.ui.chat_tab import turns_of
-from blip2_serve.ui.choose_tab import choices_of
-from blip2_serve.ui.decoding import BEAM_SEARCH, NUCLEUS_SAMPLING, decoding_fields
 from blip2_serve.ui.picture import upload_of
+from blip2_serve.ui.tabs.chat import turns_of
+from blip2_serve.ui.tabs.choose import choices_of
+from blip2_serve.ui.tabs.decoding import BEAM_SEARCH, NUCLEUS_SAMPLING, decoding_fields
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from blip2_serve.api.errors import error_response
 from blip2_serve.clients import current_client
 from blip2_serve.engine.shares import leaves_room
 from blip2_serve.errors import Busy, ImageTooLarge
+from blip2_serve.memory import FreedMemory
 
 # Body bytes of all requests that are being received or answered.
 MAX_BYTES_IN_FLIGHT = 2**30
@@ -32,6 +33,7 @@ class BodyLimit:
         self._max_bytes = max_bytes()
         self._other_paths = {path: limit() for path, limit in (other_paths or {}).items()}
         self._in_flight: Counter[str] = Counter()
+        self._freed = FreedMemory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts bytes.
@@ -72,6 +74,7 @@ class BodyLimit:
         self._in_flight[client] -= num_bytes
         if not self._in_flight[client]:
             del self._in_flight[client]
+        self._freed.note(num_bytes)
 
 
 def _too_large(max_bytes: int) -> ImageTooLarge:

@@ -10,9 +10,9 @@ from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.verbs import Tasks
-from blip2_serve.ui.decoding import decoding_controls, decoding_fields
 from blip2_serve.ui.events import EVENT, answering
 from blip2_serve.ui.picture import upload_of
+from blip2_serve.ui.tabs.decoding import decoding_controls, decoding_fields
 
 
 def caption_tab(picture: gr.Image, tasks: Tasks) -> None:

@@ -1,0 +1,36 @@
+"""Memory that was freed goes back to the system, once after much of it and not for every little."""
+
+import subprocess
+import sys
+import time
+
+from blip2_serve.memory import FreedMemory
+
+FREE_AND_TRIM = """
+import psutil
+from blip2_serve.memory import give_back_free_memory
+resident = lambda: psutil.Process().memory_info().rss
+blocks = [bytes(100_000) for _ in range(2000)]
+kept = blocks[::100]
+del blocks
+before = resident()
+give_back_free_memory()
+print(before - resident())
+"""
+
+
+def test_freed_memory_between_kept_blocks_goes_back() -> None:
+    run = subprocess.run([sys.executable, "-c", FREE_AND_TRIM], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 100_000_000
+
+
+def test_it_is_given_back_once_after_much_was_freed() -> None:
+    given: list[float] = []
+    freed = FreedMemory(lambda: given.append(time.monotonic()), delay_s=0.05)
+    for _ in range(100):
+        freed.note(1_000_000)
+    time.sleep(0.5)
+    assert len(given) == 1
+    freed.note(1_000_000)
+    time.sleep(0.2)
+    assert len(given) == 1
