@@ -80,7 +80,9 @@ class Calls:
 
     def _check_values(self, call: _Join) -> None:
         """Raise ValueError unless the function takes these values."""
-        for check, value in zip(self._inputs.get(call.fn_index, ()), call.data, strict=True):
+        if call.fn_index not in self._inputs:
+            raise ValueError("no such function")
+        for check, value in zip(self._inputs[call.fn_index], call.data, strict=True):
             if value is not None:
                 check(value)
 

@@ -47,6 +47,7 @@ def test_what_the_page_sends_passes_and_the_rest_of_it_does_not(uploads: Uploads
     "change",
     [
         {"fn_index": 4},
+        {"fn_index": 4, "data": []},
         {"fn_index": "x"},
         {"fn_index": None},
         {"data": []},
