@@ -33,7 +33,7 @@ def to_ours(call: Call) -> Post:
     if call.turns:
         fields["context"] = json.dumps(call.turns)
     path = {"caption": "/generate", "vqa": "/vqa", "chat": "/chat"}[call.task]
-    return _multipart(path, fields, call.picture)
+    return multipart(path, fields, call.picture)
 
 
 def to_ours_streamed(call: Call) -> Post:
@@ -47,7 +47,7 @@ def to_ours_streamed(call: Call) -> Post:
 def to_tutorial(call: Call) -> Post:
     """A form with the whole prompt."""
     fields = {"txt": prompt(call), "num_tokens": str(call.num_tokens), "num_beams": str(call.num_beams)}
-    return _multipart("/generate", fields, call.picture)
+    return multipart("/generate", fields, call.picture)
 
 
 def to_adaptive(call: Call) -> Post:
@@ -63,10 +63,10 @@ def prompt(call: Call) -> str:
     return OPT.chat_prompt(call.turns, call.question) if call.turns else OPT.question_prompt(call.question)
 
 
-def _multipart(path: str, fields: Mapping[str, str], picture: bytes) -> Post:
-    """A form with a file `img`, as curl sends it."""
-    parts = [_part(name, "", value.encode()) for name, value in fields.items()]
-    parts.append(_part("img", '; filename="picture.jpg"\r\nContent-Type: image/jpeg', picture))
+def multipart(path: str, fields: Mapping[str, str], picture: bytes, name: str = "img") -> Post:
+    """A form with a file, as curl sends it."""
+    parts = [_part(field, "", value.encode()) for field, value in fields.items()]
+    parts.append(_part(name, '; filename="picture.jpg"\r\nContent-Type: image/jpeg', picture))
     return Post(path, f"multipart/form-data; boundary={_BOUNDARY}", b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode())
 
 

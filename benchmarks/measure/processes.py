@@ -21,6 +21,10 @@ class Processes:
         """Each one's largest resident memory since it started, in megabytes; pages they share count for each."""
         return sum(_peak_kib(process.pid) for process in self._all()) * 1024 / 1e6
 
+    def resident_mb(self) -> float:
+        """Resident memory now, in megabytes; pages that processes share count for each."""
+        return sum(float(process.memory_info().rss) for process in self._all()) / 1e6
+
     def _all(self) -> list[psutil.Process]:
         parent = psutil.Process(self.pid)
         return [parent, *parent.children(recursive=True)]

@@ -34,7 +34,8 @@ class Admission:
     """All requests that are admitted and not answered, by client; it belongs to one event loop.
 
     At most `max_queue` of them wait (`num_running` says how many do not), and all together are at most `max_s` seconds
-    of work. Of both, no client may have so much that nothing is left for the next (see `shares.leaves_room`).
+    of work. Of both, no client may have so much that nothing is left for the next (see `shares.leaves_room`), and what
+    others have keeps no client from its equal part: clients take turns, so it does not wait behind them.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Admission:
         self._max_queue = max_queue
         self._max_s = max_s
         self._num_running = num_running
+        self._clock = clock
         self._rate = _Rate(clock)
         self._work: Counter[str] = Counter()
         self._num_requests: Counter[str] = Counter()
@@ -60,7 +62,10 @@ class Admission:
         rate, waiting = self._rate.per_s, self._work.total()
         if rate is None or all_requests + num_requests <= MIN_REQUESTS or not waiting:
             return
-        room = rate * self._max_s - waiting
+        most = rate * self._max_s
+        if self._work[client] + work <= most / max(2, len({*self._work, client})):
+            return
+        room = most - waiting
         if room < work or not leaves_room(self._work[client], work, room):
             wait_s = min(max((work - room) / rate, 1.0), self._max_s)
             raise Busy(
@@ -78,7 +83,7 @@ class Admission:
         self._rate.note(is_busy=bool(self._num_requests))
         self._work[client] += work
         self._num_requests[client] += num_requests
-        return Admitted(self, client, work, num_requests)
+        return Admitted(self, client, work, num_requests, self._clock())
 
     @contextmanager
     def admitted(self, client: str, work: int, num_requests: int = 1) -> Iterator[None]:
@@ -91,11 +96,17 @@ class Admission:
             ticket.leave()
 
     def _leave(self, ticket: "Admitted") -> None:
-        self._rate.note(is_busy=True, done=ticket.work if ticket.is_answered else 0)
+        self._rate.note(is_busy=True, done=ticket.work if ticket.is_answered else self._work_of_given_up(ticket))
         for counter, amount in ((self._work, ticket.work), (self._num_requests, ticket.num_requests)):
             counter[ticket.client] -= amount
             if not counter[ticket.client]:
                 del counter[ticket.client]
+
+    def _work_of_given_up(self, ticket: "Admitted") -> float:
+        """Take it that all have had their part of the rate, by their work: who gives up must not change the rate."""
+        part = ticket.work / self._work.total()
+        had = (self._rate.per_s or 0.0) * (self._clock() - ticket.entered) * part
+        return min(ticket.work, had)
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +117,7 @@ class Admitted:
     client: str
     work: int
     num_requests: int
+    entered: float
     is_answered: bool = False
     _has_left: bool = False
 
@@ -129,7 +141,7 @@ class _Rate:
         """None until enough has been seen."""
         return self._done / self._busy_s if self._done and self._busy_s >= _MIN_BUSY_S else None
 
-    def note(self, *, is_busy: bool, done: int = 0) -> None:
+    def note(self, *, is_busy: bool, done: float = 0.0) -> None:
         """Count the time since the last note if there was work to do, and the work that is done now."""
         now = self._clock()
         if is_busy:

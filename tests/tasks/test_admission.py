@@ -60,15 +60,23 @@ def test_requests_that_run_do_not_count_as_waiting() -> None:
     assert enter_until_busy(admission, "one", 1)[0] == 2
 
 
-def test_what_is_given_up_does_not_count_as_done() -> None:
+@pytest.mark.parametrize("stays_s", [0.1, 1.0])
+def test_whoever_gives_up_leaves_the_measured_rate_as_it_was(stays_s: float) -> None:
     clock = Clock()
     admission = measured(clock)
-    for _ in range(10):
+    for _ in range(int(60 / stays_s)):
         place = admission.enter("vanishing", 100 * RATE)
-        clock.now += 1.0
+        clock.now += stays_s
         place.leave()
     before, _ = enter_until_busy(measured(Clock()), "one", 10)
-    assert enter_until_busy(admission, "one", 10)[0] < before
+    assert enter_until_busy(admission, "one", 10)[0] == pytest.approx(before, rel=0.1)
+
+
+def test_what_one_client_has_keeps_no_other_from_its_equal_part() -> None:
+    admission = measured(Clock())
+    enter_until_busy(admission, "greedy", 10)
+    assert enter_until_busy(admission, "other", 10)[0] * 10 == pytest.approx(RATE * 10 / 2, rel=0.02)
+    assert enter_until_busy(admission, "third", 10)[0] * 10 == pytest.approx(RATE * 10 / 3, rel=0.02)
 
 
 def test_leaving_twice_gives_back_once() -> None:

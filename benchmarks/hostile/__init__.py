@@ -1,0 +1,1 @@
+"""Strangers who attack a server, and a good client who notices or does not."""
