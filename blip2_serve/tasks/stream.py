@@ -41,6 +41,11 @@ class EngineCall:
             raise event.error
         return event
 
+    @property
+    def has_more_at_hand(self) -> bool:
+        """True if `next` would not wait."""
+        return not self._events.empty()
+
     def close(self) -> None:
         """Stop listening; cancels the request unless it has ended."""
         if not self._has_ended:
@@ -99,6 +104,11 @@ class CompletionStream:
         if self._has_ended:
             raise StopAsyncIteration
         return await self._next()
+
+    @property
+    def has_more_at_hand(self) -> bool:
+        """True if the next part is there already."""
+        return self._first is not None or (not self._has_ended and self._call.has_more_at_hand)
 
     async def aclose(self) -> None:
         """Stop listening."""

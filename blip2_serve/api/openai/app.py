@@ -11,6 +11,7 @@ from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import error_response, public_error, unexpected_error
 from blip2_serve.api.openai.images import image_of
 from blip2_serve.api.openai.messages import FIELDS, read_conversation
+from blip2_serve.api.openai.render import completion_json
 from blip2_serve.api.openai.request import EXAMPLE, validate_request
 from blip2_serve.api.openai.responses import ChatCompletion, Model, ModelList, now
 from blip2_serve.api.openai.schema import body_schema
@@ -64,8 +65,8 @@ class _Endpoints:
         if call.stream:
             return await _stream(request, call, tasks)
         done = await while_connected(request, tasks.complete(call.image, call.asked, call.options, call.output))
-        # 16 answers with 20 likely tokens at each place take half a second to serialise.
-        body = await asyncio.to_thread(_body, tasks.model_name, done, call.logprobs)
+        # 16 answers with 20 likely tokens at each place are megabytes.
+        body = await asyncio.to_thread(completion_json, tasks.model_name, done, logprobs=call.logprobs)
         return Response(body, headers=_headers(done), media_type="application/json")
 
 
@@ -103,10 +104,6 @@ async def _read_call(request: Request, tasks: Tasks) -> _Call:
         stream=body.stream,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
     )
-
-
-def _body(model: str, done: CompletedRequest, logprobs: bool) -> str:
-    return ChatCompletion.of(model, done, logprobs=logprobs).model_dump_json()
 
 
 def _check_model(name: str, tasks: Tasks) -> None:

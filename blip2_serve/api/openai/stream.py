@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from blip2_serve.api.errors import error_body, public_error
 from blip2_serve.api.openai.messages import FIELDS
-from blip2_serve.api.openai.responses import ChatCompletionChunk, ChunkChoice, Delta, Logprobs, Usage
+from blip2_serve.api.openai.render import ChunkHead
+from blip2_serve.api.openai.responses import Usage
 from blip2_serve.tasks.completion import CompletedRequest
 from blip2_serve.tasks.stream import CompletionStream, StreamPart
 
@@ -38,41 +39,30 @@ class Chunks:
     """Build the chunks of one stream; all share an id."""
 
     def __init__(self, model: str, *, logprobs: bool, include_usage: bool) -> None:
-        self._head = ChatCompletionChunk(model=model)
+        self._head = ChunkHead(model)
         self._logprobs = logprobs
         self._include_usage = include_usage
 
     async def events(self, stream: CompletionStream, num_answers: int) -> AsyncGenerator[str, None]:
-        """Yield the events of a stream that has started."""
+        """Yield the events of a stream that has started; those that are there at once go out together."""
+        begins = {"role": "assistant", "content": ""}
+        ready = [self._head.event(index, begins) for index in range(num_answers)]
         try:
-            for index in range(num_answers):
-                yield self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
             async for part in stream:
-                for event in self._events_of(part):
-                    yield event
-            yield "data: [DONE]\n\n"
+                ready += self._events_of(part)
+                if not stream.has_more_at_hand:
+                    yield "".join(ready)
+                    ready.clear()
+            yield "".join([*ready, "data: [DONE]\n\n"])
         except Exception as error:
-            yield f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"
+            yield "".join([*ready, f"data: {json.dumps(error_body(public_error(error), FIELDS))}\n\n"])
 
     def _events_of(self, part: StreamPart) -> list[str]:
         if isinstance(part, CompletedRequest):
             ends = enumerate(part.completions)
-            events = [self._chunk(ChunkChoice(index=row, finish_reason=each.finish_reason)) for row, each in ends]
-            return [*events, self._usage(part)] if self._include_usage else events
-        told = Logprobs.of(part.token) if self._logprobs and part.token else None
-        if not part.text and told is None:
+            events = [self._head.event(row, {}, finish_reason=each.finish_reason) for row, each in ends]
+            return [*events, self._head.usage_event(Usage.of(part))] if self._include_usage else events
+        tokens = (part.token,) if self._logprobs and part.token else None
+        if not part.text and tokens is None:
             return []
-        return [self._chunk(ChunkChoice(index=part.row, delta=Delta(content=part.text), logprobs=told))]
-
-    def _chunk(self, choice: ChunkChoice) -> str:
-        return _event(self._head.model_copy(update={"choices": [choice]}))
-
-    def _usage(self, done: CompletedRequest) -> str:
-        return _event(self._head.model_copy(update={"usage": Usage.of(done)}))
-
-
-def _event(chunk: ChatCompletionChunk) -> str:
-    said = chunk.model_dump(exclude_none=True)
-    for choice in said["choices"]:
-        choice.setdefault("finish_reason", None)  # null until the answer ends, as OpenAI sends it
-    return f"data: {json.dumps(said)}\n\n"
+        return [self._head.event(part.row, {"content": part.text}, tokens)]

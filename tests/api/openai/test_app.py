@@ -52,6 +52,10 @@ class FailingCall:
         self._error = error
         self._events = events
 
+    @property
+    def has_more_at_hand(self) -> bool:
+        return bool(self._events)
+
     async def next(self) -> TokenEvent:
         if not self._events:
             raise self._error
@@ -120,7 +124,7 @@ def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:
     plain = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True)
     told = post(lambda: FailingTasks(KeyError(), PIECE, silent), stream=True, logprobs=True)
     assert (plain.text.count("data: "), told.text.count("data: ")) == (3, 4)
-    assert told.text.count('"logprob": -0.5') == 2
+    assert told.text.count('"logprob":-0.5') == 2
 
 
 def test_a_caller_that_left_before_the_first_event_ends_the_work() -> None:
