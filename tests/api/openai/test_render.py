@@ -54,11 +54,8 @@ def test_a_chunk(model: str, text: str, token: ChosenToken | None, ends: Any) ->
 @pytest.mark.parametrize("model", ["demo", 'a"b'])
 def test_the_chunks_of_a_stream_share_an_id(model: str) -> None:
     head = ChunkHead(model)
-    events = [
-        head.event(0, {}),
-        head.event(1, {}),
-        head.usage_event(Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)),
-    ]
+    usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    events = [head.event(0, {}), head.event(1, {}), head.usage_event(usage)]
     parsed = [json.loads(event.removeprefix("data: ")) for event in events]
     assert len({each["id"] for each in parsed}) == 1
     assert parsed[2]["usage"] == usage.model_dump()
