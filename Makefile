@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint structure test test-slow openapi bento image
-.PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing
+.PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing measure-hostile
 .PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
 help:
@@ -91,6 +91,10 @@ eval-demo-t5: install
 # Long runs with dated results in benchmarks/results/.
 soak: install
 	$(BIN)/python -m benchmarks.run.soak
+
+# What a good client notices of others' attacks; ARGS= reaches it: make measure-hostile ARGS="documents --seconds 10".
+measure-hostile: install
+	$(BIN)/python -m benchmarks.run.hostile $(ARGS)
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.run.batching

@@ -5,23 +5,19 @@
 """
 
 import argparse
-import asyncio
 import datetime
 import json
-import multiprocessing
 import platform
 import re
 import tempfile
 import time
-from collections import Counter
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from tqdm import tqdm
 
 from benchmarks import RESULTS
+from benchmarks.hostile.attacker import Attacker
 from benchmarks.hostile.attacks import ATTACKS, small_picture
 from benchmarks.hostile.victim import Noticed, notice
 from benchmarks.measure.posts import multipart
@@ -64,16 +60,11 @@ def _attacked(server: Server, name: str, options: argparse.Namespace) -> dict[st
     notice(server.url, _GOOD, 3.0)
     alone = notice(server.url, _GOOD, options.seconds / 2)
     quiet_mb, log_bytes = processes.resident_mb(), server.log.stat().st_size
-    told, tell = multiprocessing.Pipe(duplex=False)
-    attacker = multiprocessing.get_context("spawn").Process(
-        target=_attack, args=(server.url, name, options.seconds + _SETTLE_S, tell)
-    )
+    attacker = Attacker(server.url, name, options.seconds + _SETTLE_S)
     attacker.start()
-    told.recv()
     time.sleep(_SETTLE_S)
     attacked = notice(server.url, _GOOD, options.seconds)
-    answers = told.recv()
-    attacker.join()
+    answers = attacker.wait()
     log = server.log.read_bytes()[log_bytes:]
     after = notice(server.url, _GOOD, options.seconds / 2)
     time.sleep(max(0.0, options.give_back - options.seconds / 2))
@@ -96,26 +87,6 @@ def _figures(noticed: Noticed) -> dict[str, Any]:
         "probe_ms": round(noticed.probe_s * 1000, 1),
         "statuses": dict(noticed.statuses),
     }
-
-
-def _attack(url: str, name: str, seconds: float, tell: Connection) -> None:
-    """Run one attack in a process of its own; tell when it begins and how it was answered."""
-
-    async def run() -> Counter[str]:
-        answers: Counter[str] = Counter()
-        connector = aiohttp.TCPConnector(limit=0, local_addr=("127.0.0.3", 0))
-        patience = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(url, connector=connector, timeout=patience) as session:
-            tell.send("begun")
-            attacking = asyncio.ensure_future(ATTACKS[name](session, answers))
-            await asyncio.wait([attacking], timeout=seconds)
-            if attacking.done():
-                attacking.result()
-            attacking.cancel()
-            await asyncio.wait([attacking])
-        return answers
-
-    tell.send(asyncio.run(run()))
 
 
 if __name__ == "__main__":
