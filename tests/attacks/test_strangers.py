@@ -1,4 +1,4 @@
-"""While a stranger does his worst, a good client is answered every time, and soon (how soon: benchmarks.run.hostile)."""
+"""While a stranger does his worst, a good client is answered every time, and soon."""
 
 from collections.abc import Iterator
 
