@@ -10,7 +10,7 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint structure test test-slow openapi bento image
-.PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing measure-hostile
+.PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing measure-hostile fuzz
 .PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
 help:
@@ -95,6 +95,10 @@ soak: install
 # What a good client notices of others' attacks; ARGS= reaches it: make measure-hostile ARGS="documents --seconds 10".
 measure-hostile: install
 	$(BIN)/python -m benchmarks.run.hostile $(ARGS)
+
+# Damaged pictures for 15 minutes.
+fuzz: install
+	$(BIN)/python -m benchmarks.run.fuzz
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.run.batching
