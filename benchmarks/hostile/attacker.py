@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 
 import aiohttp
 
-from benchmarks.hostile.attacks import ATTACKS, Answers
+from benchmarks.hostile.attacks import ATTACKS, Answers, prepare
 
 ADDRESS = "127.0.0.3"
 
@@ -47,4 +47,5 @@ def _attack(url: str, name: str, seconds: float, tell: Connection) -> None:
             await asyncio.wait([attacking])
         return answers
 
+    prepare(name)
     tell.send(asyncio.run(run()))
