@@ -98,7 +98,7 @@ measure-hostile: install
 
 # Damaged pictures for 15 minutes.
 fuzz: install
-	$(BIN)/python -m benchmarks.run.fuzz
+	$(BIN)/python -m benchmarks.hostile.fuzz
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.run.batching
