@@ -89,6 +89,13 @@ def test_transparent_parts_become_white(mode: str) -> None:
     assert (result.getpixel((1, 1)), result.getpixel((6, 6))) == ((0, 0, 0), (255, 255, 255))
 
 
+def test_every_value_at_every_alpha_is_laid_on_white_as_pillow_composites_it() -> None:
+    values, alphas = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    image = Image.fromarray(np.stack([values, values[::-1], values[:, ::-1], alphas], axis=-1))
+    expected = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    assert decoded(encode(image, "PNG")) == expected
+
+
 def test_a_transparent_colour_of_an_rgb_png_becomes_white() -> None:
     image = Image.new("RGB", (4, 4), RED)
     assert decoded(encode(image, "PNG", transparency=RED)).getpixel((0, 0)) == (255, 255, 255)
