@@ -32,6 +32,7 @@ from blip2_serve.api.openapi.pages import Documents
 from blip2_serve.clients import Network
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
+from blip2_serve.memory import keep_what_is_loaded
 from blip2_serve.model.device import use_available_threads
 from blip2_serve.model.load import check_start, load_model
 from blip2_serve.model.locate import locate_checkpoint
@@ -80,6 +81,7 @@ class Blip2:
         """Answer once, and open the web page, before /readyz turns true."""
         await self._tasks.warm_up()
         await self._page.open(self._tasks, _settings())
+        keep_what_is_loaded()
 
     @bentoml.on_deployment
     @staticmethod

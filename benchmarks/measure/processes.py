@@ -1,5 +1,6 @@
-"""CPU seconds and memory of a server's processes. Linux only."""
+"""CPU seconds and memory of a server's processes, and the processor's name. Linux only."""
 
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Processes:
     def _all(self) -> list[psutil.Process]:
         parent = psutil.Process(self.pid)
         return [parent, *parent.children(recursive=True)]
+
+
+def cpu_name() -> str:
+    """Name the processor that this runs on."""
+    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    return found[1] if found else platform.processor()
 
 
 def _peak_kib(pid: int) -> int:

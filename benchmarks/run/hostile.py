@@ -7,8 +7,6 @@
 import argparse
 import datetime
 import json
-import platform
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +19,7 @@ from benchmarks.hostile.attacker import Attacker
 from benchmarks.hostile.attacks import ATTACKS, small_picture
 from benchmarks.hostile.victim import Noticed, notice
 from benchmarks.measure.posts import multipart
-from benchmarks.measure.processes import Processes
+from benchmarks.measure.processes import Processes, cpu_name
 from tests.support.serving import Server, serve
 
 _GOOD = multipart("/generate", {"num_beams": "1", "max_new_tokens": "20"}, small_picture(900))
@@ -47,12 +45,6 @@ def main() -> None:
 
 def _settings(model: str) -> dict[str, str]:
     return {"BLIP2_MODEL": model, "BLIP2_UI": "on"}
-
-
-def cpu_name() -> str:
-    """Name the processor that this runs on."""
-    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.processor()
 
 
 def _attacked(server: Server, name: str, options: argparse.Namespace) -> dict[str, Any]:

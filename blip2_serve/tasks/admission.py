@@ -20,6 +20,8 @@ PREFIX_WORK = 48
 CHEAPEST = PREFIX_WORK + 1
 # Fewer requests than this are always taken: one at a time says little about how fast many together are.
 MIN_REQUESTS = 16
+# For so long after a refusal, what was refused has to fit before others are let in: they are refused unread.
+_RESERVED_S = 1.0
 _HALF_LIFE_S = 10.0
 _MIN_BUSY_S = 1.0
 
@@ -52,9 +54,27 @@ class Admission:
         self._rate = _Rate(clock)
         self._work: Counter[str] = Counter()
         self._num_requests: Counter[str] = Counter()
+        self._refused = (0, clock())
 
-    def check(self, client: str, work: int = CHEAPEST, num_requests: int = 1) -> None:
+    def check_unread(self, client: str) -> None:
+        """Raise Busy unless this client may have one more, as cheap as can be, or as what has just been refused.
+
+        Without the latter most requests of an overload are read and then refused: there is nearly always room for the
+        cheapest.
+        """
+        refused, moment = self._refused
+        is_recent = self._clock() - moment < _RESERVED_S
+        self._check(client, max(CHEAPEST, refused) if is_recent else CHEAPEST, 1)
+
+    def check(self, client: str, work: int, num_requests: int = 1) -> None:
         """Raise Busy unless this client may have `num_requests` more that stand for so much work."""
+        try:
+            self._check(client, work, num_requests)
+        except Busy:
+            self._refused = (work, self._clock())
+            raise
+
+    def _check(self, client: str, work: int, num_requests: int) -> None:
         all_requests = self._num_requests.total()
         num_free = self._max_queue - max(0, all_requests - self._num_running())
         if num_free < 1 or not leaves_room(self._num_requests[client], 1, num_free):

@@ -60,8 +60,8 @@ class Tasks:
         return self._engine.is_alive
 
     def check_room(self) -> None:
-        """Raise Busy unless the running request's client may have one more, be it as cheap as can be."""
-        self._admission.check(current_client.get())
+        """Raise Busy where there is no room for one more of the running request's client, which is not read yet."""
+        self._admission.check_unread(current_client.get())
 
     async def caption(self, image: ImageSource, prefix: str | None, options: DecodingOptions) -> Answer:
         """Caption a picture, beginning with `prefix` if given (a Flan-T5 returns only what it generates)."""
