@@ -11,7 +11,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint structure test test-slow openapi bento image
 .PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing measure-hostile fuzz
-.PHONY: measure-quantization soak bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
+.PHONY: measure-quantization soak overload chaos bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -90,15 +90,21 @@ eval-demo-t5: install
 
 # Long runs with dated results in benchmarks/results/.
 soak: install
-	$(BIN)/python -m benchmarks.run.soak
+	$(BIN)/python -m benchmarks.run.reliability.soak
+
+overload: install
+	$(BIN)/python -m benchmarks.run.reliability.overload
+
+chaos: install
+	$(BIN)/python -m benchmarks.run.reliability.chaos
 
 # What a good client notices of others' attacks; ARGS= reaches it: make measure-hostile ARGS="documents --seconds 10".
 measure-hostile: install
-	$(BIN)/python -m benchmarks.run.hostile $(ARGS)
+	$(BIN)/python -m benchmarks.run.reliability.hostile $(ARGS)
 
 # Damaged pictures for 15 minutes.
 fuzz: install
-	$(BIN)/python -m benchmarks.hostile.fuzz
+	$(BIN)/python -m benchmarks.run.reliability.fuzz
 
 measure-batching: install
 	$(BIN)/python -m benchmarks.run.batching

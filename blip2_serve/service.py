@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from blip2_serve import bentoml_compat
+from blip2_serve.api.connection import bound_connections
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
 from blip2_serve.api.middleware.access_log import AccessLog
@@ -181,6 +182,7 @@ class Blip2:
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
 _MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions"]
 bentoml_compat.apply([*_ENDPOINTS, *(f"/v1{path}" for path in OPENAI_PATHS), "/ui/"])
+bound_connections()
 
 
 def _max_request_bytes() -> int:

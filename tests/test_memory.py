@@ -19,6 +19,27 @@ print(before - resident())
 """
 
 
+COLLECT_AROUND = """
+import gc, weakref
+from blip2_serve.memory import keep_what_is_loaded
+class Node: pass
+loaded = [Node() for _ in range(100_000)]
+keep_what_is_loaded()
+later = Node()
+later.itself = later
+gone = weakref.ref(later)
+del later
+print(len(gc.get_objects()), gc.collect() > 0, gone() is None)
+"""
+
+
+def test_the_collector_skips_what_is_loaded_and_still_finds_later_cycles() -> None:
+    run = subprocess.run([sys.executable, "-c", COLLECT_AROUND], capture_output=True, text=True, check=True)
+    num_objects, *rest = run.stdout.split()
+    assert int(num_objects) < 10_000
+    assert rest == ["True", "True"]
+
+
 def test_freed_memory_between_kept_blocks_goes_back() -> None:
     run = subprocess.run([sys.executable, "-c", FREE_AND_TRIM], capture_output=True, text=True, check=True)
     assert int(run.stdout) > 100_000_000

@@ -15,10 +15,10 @@ ADDRESS = "127.0.0.3"
 class Attacker:
     """A process that attacks the server at `url` for so many seconds; `wait` returns how it was answered."""
 
-    def __init__(self, url: str, attack: str, seconds: float) -> None:
+    def __init__(self, url: str, attack: str, seconds: float, address: str = ADDRESS) -> None:
         self._told, tell = multiprocessing.Pipe(duplex=False)
         spawning = multiprocessing.get_context("spawn")
-        self._process = spawning.Process(target=_attack, args=(url, attack, seconds, tell))
+        self._process = spawning.Process(target=_attack, args=(url, attack, seconds, address, tell))
 
     def start(self) -> None:
         """Return when the attack begins."""
@@ -32,10 +32,10 @@ class Attacker:
         return answers
 
 
-def _attack(url: str, name: str, seconds: float, tell: Connection) -> None:
+def _attack(url: str, name: str, seconds: float, address: str, tell: Connection) -> None:
     async def run() -> Answers:
         answers: Answers = Counter()
-        connector = aiohttp.TCPConnector(limit=0, local_addr=(ADDRESS, 0))
+        connector = aiohttp.TCPConnector(limit=0, local_addr=(address, 0))
         patience = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(url, connector=connector, timeout=patience) as session:
             tell.send("begun")

@@ -5,8 +5,9 @@ import base64
 import itertools
 import json
 import os
+import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 
 import aiohttp
@@ -101,9 +102,54 @@ async def page_sessions(session: aiohttp.ClientSession, answers: Answers) -> Non
     await _again(session, answers, 10, call)
 
 
+async def vanishing(session: aiohttp.ClientSession, answers: Answers) -> None:
+    """20 callers that leave within half a second: of captions, of streams, of uploads."""
+    rng = random.Random(0)
+    stream = {"stream": True, "n": 4, "temperature": 1.0, "max_tokens": 64}
+
+    async def one(number: int) -> None:
+        posts = [multipart("/generate", {"num_beams": "5"}, small_picture(number)), chat(number, stream)]
+        posts.append(Post("/generate", "application/json", b"x" * 5_000_000))
+        while True:
+            try:
+                async with asyncio.timeout(rng.uniform(0.0, 0.5)):
+                    answers[await send(session, rng.choice(posts))] += 1
+            except TimeoutError:
+                answers["left"] += 1
+
+    await _together(one(number) for number in range(20))
+
+
+async def slow(session: aiohttp.ClientSession, answers: Answers) -> None:
+    """50 callers that send a byte a second."""
+    whole = multipart("/generate", {}, small_picture())
+
+    async def one() -> None:
+        async def bytes_of() -> AsyncIterator[bytes]:
+            for byte in whole.body:
+                yield bytes([byte])
+                await asyncio.sleep(1.0)
+
+        headers = {"Content-Type": whole.content_type, "Content-Length": str(len(whole.body))}
+        while True:
+            try:
+                async with session.post(whole.path, data=bytes_of(), headers=headers) as reply:
+                    answers[str(reply.status)] += 1
+            except (aiohttp.ClientError, OSError) as error:
+                answers[type(error).__name__] += 1
+            await asyncio.sleep(1.0)
+
+    await _together(one() for _ in range(50))
+
+
+CHAOS = (vanishing.__name__, slow.__name__)
+"""Those that go on beside all others in a chaos."""
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
+        vanishing,
+        slow,
         many_beams,
         many_streams,
         documents,

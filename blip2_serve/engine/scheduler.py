@@ -122,9 +122,9 @@ class Scheduler:
     def _may_start(self, sequence: SequenceState, client: _Client, contended: bool) -> bool:
         if not client.running:
             return True
-        if contended and client.num_rows >= self._fair_rows:
-            return False
         shape, free_rows = sequence.shape, self._books.free_rows
+        if contended and client.num_rows + shape.num_rows > self._fair_rows:
+            return False  # it would only be left out of the steps
         free_cells = self._books.max_cells - self._books.live_cells
         if shape.num_rows > free_rows or shape.cells > free_cells:
             return True  # it does not fit, and is first in line until it does

@@ -1,6 +1,7 @@
 """Requests in the engine as the event loop sees them, and completions as they grow."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -25,6 +26,8 @@ class EngineCall:
         self._engine = engine
         self._request_id = request.request_id
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._arrived: deque[Event] = deque()
+        self._is_called = False
         self._loop = asyncio.get_running_loop()
         self._has_ended = False
         engine.submit(request, self._deliver)
@@ -53,8 +56,19 @@ class EngineCall:
             self._engine.cancel(self._request_id)
 
     def _deliver(self, event: Event) -> None:
-        """Pass an event to the event loop; runs on a thread of the engine."""
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        """Pass an event to the event loop, which is called once for all that arrive until it comes.
+
+        Runs on a thread of the engine.
+        """
+        self._arrived.append(event)
+        if not self._is_called:
+            self._is_called = True
+            self._loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        self._is_called = False  # before the last look: whatever arrives after it calls again
+        while self._arrived:
+            self._events.put_nowait(self._arrived.popleft())
 
 
 class CompletionStream:

@@ -1,6 +1,6 @@
 """However a picture is damaged, it is taken or refused in a sentence; `make fuzz` goes on for longer."""
 
-from benchmarks.hostile.fuzz import fuzz
+from benchmarks.run.reliability.fuzz import fuzz
 
 SECONDS = 20.0
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip2_serve.engine.cache.rows import BlockShape, RowBooks, shape_for
-from blip2_serve.engine.scheduler import MAX_OVERTAKES, Scheduler
+from blip2_serve.engine.scheduler import MAX_LOOKS, MAX_OVERTAKES, Scheduler
 from blip2_serve.engine.sequence import Prefix, SequenceState
 from blip2_serve.engine.shares import PATIENCE_S, Shares
 from blip2_serve.engine.vision.batcher import VisionBatcher
@@ -111,6 +111,17 @@ def test_a_sixteen_row_request_is_overtaken_only_so_often() -> None:
     assert num_overtakes == MAX_OVERTAKES
 
 
+@pytest.mark.parametrize(("num_between", "num_started"), [(MAX_LOOKS - 2, 1), (MAX_LOOKS, 0)])
+def test_only_so_many_behind_one_that_does_not_fit_are_looked_at(num_between: int, num_started: int) -> None:
+    books = RowBooks(3, 100_000)
+    scheduler = Scheduler(books, max_prefill_tokens=10_000, fair_rows=16)
+    assert books.admit(shape_for(20, 2, 30, beams=True))
+    for _ in range(num_between + 1):
+        scheduler.add(sequence(2))
+    scheduler.add(sequence(1))
+    assert len(scheduler.admit()) == num_started
+
+
 def test_prefills_of_one_step_are_bounded_but_never_zero() -> None:
     scheduler = Scheduler(RowBooks(100, 1_000_000), max_prefill_tokens=100, fair_rows=16)
     for length in (400, 60, 60, 30):
@@ -191,6 +202,15 @@ def test_beside_another_a_clients_youngest_rows_pause_and_alone_none() -> None:
     assert scheduler.paused() == set(greedy[2:])
     now[0] += PATIENCE_S
     assert scheduler.paused() == set()
+
+
+def test_beside_another_no_sequence_starts_that_would_only_pause() -> None:
+    scheduler = Scheduler(RowBooks(100, 1_000_000), 10_000, fair_rows=10)
+    for client in ("one", "other"):
+        for _ in range(5):
+            scheduler.add(sequence(4, client=client))
+    assert sorted(clients_of(scheduler.admit())) == ["one", "one", "other", "other"]
+    assert not scheduler.paused()
 
 
 def test_a_request_wider_than_the_share_still_takes_part() -> None:

@@ -93,3 +93,22 @@ def test_work_grows_with_rows_tokens_and_a_picture() -> None:
     greedy = work_of(DecodingOptions(num_beams=1, max_new_tokens=30), has_picture=True)
     assert five_beams - greedy == 4 * 30
     assert greedy > work_of(DecodingOptions(num_beams=1, max_new_tokens=30), has_picture=False)
+
+
+def test_after_a_refusal_no_more_are_read_until_what_was_refused_fits_or_a_second_has_passed() -> None:
+    clock = Clock()
+    admission = measured(clock)
+    places = [admission.enter("one", 10) for _ in range(56)]
+    admission.check_unread("one")
+    with pytest.raises(Busy):
+        admission.enter("one", 500)
+    with pytest.raises(Busy):
+        admission.check_unread("one")
+    admission.check_unread("other, who has less than its part")
+    for place in places[:10]:
+        place.leave()
+    admission.check_unread("one")
+    for _ in range(10):
+        admission.enter("one", 10)
+    clock.now += 1.0
+    admission.check_unread("one")

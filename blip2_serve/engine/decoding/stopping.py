@@ -42,17 +42,16 @@ class IndependentRows:
         num_rows, request = len(self._finished), self._sequence.request
         tokens, logprobs = [int(number) for number in numbers[:num_rows]], numbers[num_rows : 2 * num_rows]
         self._sequence.record(tokens, logprobs)
-        likely: list[tuple[LikelyToken, ...]] = [()] * num_rows
-        if request.top_logprobs:
-            likely = _likely(numbers[2 * num_rows :], num_rows, request.top_logprobs)
+        likely_at = _LikelyTokens(numbers[2 * num_rows :], num_rows, request.top_logprobs)
         events: list[TokenEvent] = []
         for row, token in enumerate(tokens):
             if self._finished[row] is None:
+                likely = likely_at.row(row)
                 if request.top_logprobs:
-                    self._likely[row].append(likely[row])
+                    self._likely[row].append(likely)
                 piece = self._add_token(row, token)
                 if request.stream:
-                    events.append(TokenEvent(request.request_id, row, token, logprobs[row], piece, likely[row]))
+                    events.append(TokenEvent(request.request_id, row, token, logprobs[row], piece, likely))
         self.done = None not in self._finished
         return events
 
@@ -144,15 +143,23 @@ def finished_row(
     return FinishedRow(tuple(ids), tuple(logprobs), score, beam_score, reason, text, tuple(likely))
 
 
-def _likely(numbers: list[float], num_rows: int, count: int) -> list[tuple[LikelyToken, ...]]:
-    """Each row's `count` likeliest tokens; other requests of the batch may have asked for more."""
-    ids, logprobs = (_in_parts(half, len(half) // num_rows) for half in _in_parts(numbers, len(numbers) // 2))
-    return [
-        tuple(LikelyToken(int(token_id), logprob) for token_id, logprob in zip(row_ids, row_logprobs, strict=True))[
-            :count
-        ]
-        for row_ids, row_logprobs in zip(ids, logprobs, strict=True)
-    ]
+class _LikelyTokens:
+    """The likeliest tokens of one step: as many ids for each row, then as many log-probabilities, likeliest first.
+
+    A row may have more than `count` of them: other requests of the batch may have asked for more.
+    """
+
+    def __init__(self, numbers: list[float], num_rows: int, count: int) -> None:
+        self._numbers = numbers
+        self._half = len(numbers) // 2
+        self._width = self._half // num_rows
+        self._count = count
+
+    def row(self, row: int) -> tuple[LikelyToken, ...]:
+        first = row * self._width
+        ids = self._numbers[first : first + self._count]
+        logprobs = self._numbers[self._half + first : self._half + first + self._count]
+        return tuple(map(LikelyToken, map(int, ids), logprobs))
 
 
 def _in_parts(numbers: list[float], length: int) -> list[list[float]]:

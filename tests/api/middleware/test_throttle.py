@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from blip2_serve.api.middleware import throttle
-from blip2_serve.api.middleware.throttle import BURST, PER_S, Throttle
+from blip2_serve.api.middleware.throttle import BURST, PER_S, UPLOAD_BURST, UPLOAD_PER_S, Throttle
 from blip2_serve.clients import current_client
 
 
@@ -68,8 +68,16 @@ def test_requests_that_are_refused_wait_by_number_and_size(clock: Clock) -> None
     assert seconds(clock, [("a", "POST", "/generate", b"bad")] * int(BURST + 1 + 2 * PER_S)) == pytest.approx(
         2, abs=0.1
     )
-    large = [("b", "POST", "/generate", b"bad" + bytes(20_000_000))] * 15
-    assert seconds(clock, large) > 1
+    large = [("b", "POST", "/generate", b"bad" + bytes(1_000_000))] * int(BURST / 2 + PER_S)
+    assert seconds(clock, large) == pytest.approx(2, abs=0.1)
+
+
+def test_uploads_come_as_fast_as_a_line_of_a_gigabit_and_no_faster(clock: Clock) -> None:
+    picture = b"good" + bytes(1_000_000)
+    assert seconds(clock, [("a", "POST", "/generate", picture)] * int(UPLOAD_BURST / len(picture))) == 0
+    num_more = int(3 * UPLOAD_PER_S / len(picture))
+    many = [("a", "POST", "/generate", picture)] * (int(UPLOAD_BURST / len(picture)) + num_more)
+    assert seconds(clock, [*many, ("b", "POST", "/generate", picture)]) == pytest.approx(3, abs=0.1)
 
 
 def test_nobody_waits_for_another(clock: Clock) -> None:
@@ -92,7 +100,7 @@ def test_whoever_sends_many_at_once_is_told_when_to_come_back(clock: Clock) -> N
 
 def test_what_is_remembered_of_clients_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "_MAX_REMEMBERED", 3)
-    allowances = throttle._Allowances(clock)
+    allowances = throttle._Allowances(clock, BURST, PER_S)
     for client in range(10):
         allowances.take(str(client), BURST)
     assert [allowances.wait_s(str(client), 1.0) > 0 for client in reversed(range(10))] == [True] * 3 + [False] * 7

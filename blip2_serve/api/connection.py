@@ -1,0 +1,104 @@
+"""Bound what a connection may do before a request's headers are there, and after its answer has been sent.
+
+uvicorn waits for headers for ever and keeps all that come, and so it does with a peer that takes nothing of an answer.
+"""
+
+import asyncio
+import contextlib
+import http
+import socket
+from typing import Any, cast
+
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# Clients send headers at once, of a few kilobytes.
+HEADERS_S = 20.0
+MAX_HEADER_BYTES = 65_536
+# tcp(7), TCP_USER_TIMEOUT: a peer that takes nothing of what was sent is let go after so long.
+UNREAD_MS = 30_000
+
+
+def bound_connections() -> None:
+    """Let uvicorn use `BoundedConnection`; call it before the server starts."""
+    auto.AutoHTTPProtocol = BoundedConnection
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's connection, closed when headers take longer than HEADERS_S or more than MAX_HEADER_BYTES.
+
+    Headers begin with the connection, and with the first byte that comes after an answer. 408 and 431 say why.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._patience: asyncio.TimerHandle | None = None
+        self._num_bytes = 0
+        self._in_headers = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        _let_go_of_who_does_not_read(transport)
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; headers that have not ended by then are counted."""
+        if self.transport.is_closing():
+            return
+        if self._patience is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_headers()
+        super().data_received(data)
+        if self._in_headers or self._patience is not None:
+            self._num_bytes += len(data)
+            if self._num_bytes > MAX_HEADER_BYTES:
+                self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "send shorter headers, or fewer")
+
+    def on_message_begin(self) -> None:
+        """Note that a request's headers begin."""
+        self._in_headers = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer: the body has limits of its own, see middleware/pace.py and middleware/body_limit.py."""
+        self._in_headers = False
+        self._num_bytes = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _await_headers(self) -> None:
+        self._num_bytes = 0
+        self._patience = self.loop.call_later(
+            HEADERS_S, self._refuse, http.HTTPStatus.REQUEST_TIMEOUT, f"send the headers within {HEADERS_S:g} s"
+        )
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _refuse(self, status: http.HTTPStatus, advice: str) -> None:
+        """Close the connection, with an answer unless another is being sent or nothing at all has come.
+
+        Browsers open connections before they need them, and would take the answer for that to their next request.
+        """
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        if self._num_bytes and (self.cycle is None or self.cycle.response_complete):
+            body = f"{status.phrase}: {advice}.\n".encode()
+            head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+
+def _let_go_of_who_does_not_read(transport: asyncio.Transport) -> None:
+    connection = cast(socket.socket, transport.get_extra_info("socket"))
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):  # not TCP
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
