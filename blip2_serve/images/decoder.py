@@ -18,6 +18,8 @@ from blip2_serve.images import decoder_wire as wire
 from blip2_serve.images.decode import decode_image, open_image, pixels_on_opening, squash
 from blip2_serve.memory import give_back_free_memory
 
+# Memory of a larger picture goes back to the system; a smaller one's is kept: to map it anew takes a millisecond.
+_LARGE_PIXELS = 4_000_000
 _MAX_FILES = 16
 _MAX_REQUEST_BYTES = 2**32 - 1
 # Address space is more than memory: libraries reserve what they never touch.
@@ -30,8 +32,8 @@ def main() -> None:
     connection = wire.Connection(socket.socket(fileno=0))
     try:
         while True:
-            _answer(connection)
-            give_back_free_memory()  # of a large picture; for a small one it takes microseconds
+            if _answer(connection) > _LARGE_PIXELS:
+                give_back_free_memory()
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     except EOFError:
         return
@@ -46,22 +48,26 @@ def _give_up_rights() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def _answer(connection: wire.Connection) -> None:
+def _answer(connection: wire.Connection) -> int:
+    """Decode one picture; returns the number of its pixels."""
     _, request = connection.receive(_MAX_REQUEST_BYTES)
     max_pixels, side, resample = wire.REQUEST_HEAD.unpack_from(request)
     data = bytes(memoryview(request)[wire.REQUEST_HEAD.size :])
     del request
-    _limit(pixels_on_opening(data), len(data))
+    num_pixels = pixels_on_opening(data)
+    _limit(num_pixels, len(data))
     try:
         image = open_image(data, max_pixels)
         connection.send(wire.SIZE, wire.SIZE_BODY.pack(*image.size))
         connection.receive(0)
-        _limit(image.width * image.height, len(data))
+        num_pixels = image.width * image.height
+        _limit(num_pixels, len(data))
         connection.send(wire.PIXELS, squash(decode_image(image), side, resample))
     except Blip2Error as error:
         connection.send(wire.REFUSED, json.dumps([type(error).__name__, error.message]).encode())
     except MemoryError:
         connection.send(wire.REFUSED, json.dumps([InvalidImage.__name__, wire.TOO_MUCH_MEMORY]).encode())
+    return num_pixels
 
 
 def _limit(num_pixels: int, file_bytes: int) -> None:
