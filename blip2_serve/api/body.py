@@ -14,7 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from blip2_serve.api.forms import check_names, form_values, multipart_parts, urlencoded_parts, with_pictures
 from blip2_serve.api.large_json import parse_json
+from blip2_serve.clients import current_client
 from blip2_serve.errors import InvalidField, UnsupportedBody
+from blip2_serve.tasks.gate import FairGate
 
 _SMALL_BODY = 65_536  # in bytes; below this, parsing is faster than waking a thread
 
@@ -97,8 +99,15 @@ async def _parse(parse: Callable[[bytearray], dict[str, object]], request: Reque
     return await _off_the_loop(partial(parse, body), len(body))
 
 
+# Parsing holds the interpreter's lock for milliseconds at a time, and the event loop waits for every thread that does.
+_parsing = FairGate(2)
+
+
 async def _off_the_loop(parse: Callable[[], dict[str, object]], num_bytes: int) -> dict[str, object]:
-    return parse() if num_bytes < _SMALL_BODY else await asyncio.to_thread(parse)
+    if num_bytes < _SMALL_BODY:
+        return parse()
+    async with _parsing.place(current_client.get()):
+        return await asyncio.to_thread(parse)
 
 
 def _json_values(body: bytearray) -> dict[str, object]:

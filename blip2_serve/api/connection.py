@@ -1,6 +1,7 @@
 """Bound what a connection may do before a request's headers are there, and after its answer has been sent.
 
-uvicorn waits for headers for ever and keeps all that come, and so it does with a peer that takes nothing of an answer.
+uvicorn waits for headers for ever and keeps all that come, it waits for a peer that takes nothing of an answer, and it
+reads the rest of a refused body as fast as it comes.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 # Clients send headers at once, of a few kilobytes.
 HEADERS_S = 20.0
 MAX_HEADER_BYTES = 65_536
+# The rest of a body that has been answered already is read at this pace: most callers look for an answer only after it.
+UNWANTED_BYTES_PER_S = 8_000_000
 # tcp(7), TCP_USER_TIMEOUT: a peer that takes nothing of what was sent is let go after so long.
 UNREAD_MS = 30_000
 
@@ -34,7 +37,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._patience: asyncio.TimerHandle | None = None
         self._num_bytes = 0
-        self._in_headers = False
+        self._in_headers = self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
@@ -51,7 +54,7 @@ class BoundedConnection(HttpToolsProtocol):
         """Parse what has come; headers that have not ended by then are counted."""
         if self.transport.is_closing():
             return
-        if self._patience is None and (self.cycle is None or self.cycle.response_complete):
+        if self._patience is None and not self._in_body and (self.cycle is None or self.cycle.response_complete):
             self._await_headers()
         super().data_received(data)
         if self._in_headers or self._patience is not None:
@@ -66,10 +69,26 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Wait no longer: the body has limits of its own, see middleware/pace.py and middleware/body_limit.py."""
-        self._in_headers = False
+        self._in_headers, self._in_body = False, True
         self._num_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the body has ended."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Read on, or more slowly where nobody wants it any more."""
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self.flow.pause_reading()
+            self.loop.call_later(len(body) / UNWANTED_BYTES_PER_S, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _await_headers(self) -> None:
         self._num_bytes = 0

@@ -22,6 +22,9 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/refused":
+        await PlainTextResponse("0 bytes")(scope, receive, send)
+        return
     body = await Request(scope, receive).body()
     await PlainTextResponse(f"{len(body)} bytes")(scope, receive, send)
 
@@ -122,6 +125,21 @@ def test_bodies_and_long_but_bearable_headers_are_left_alone(port: int) -> None:
             time.sleep(0.5)
             peer.sendall(bytes(size - size // 2))
             assert answer(peer).endswith(b"%d bytes" % size)
+
+
+def test_a_body_that_was_answered_unread_is_read_slowly_and_the_next_request_is_answered(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNWANTED_BYTES_PER_S", 10_000_000)
+    head = b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
+    with talking(port) as peer:
+        peer.settimeout(30)
+        peer.sendall(head)
+        assert answer(peer).startswith(b"HTTP/1.1 200 ")
+        began = time.monotonic()
+        peer.sendall(bytes(20_000_000) + GET + b"\r\n")
+        assert answer(peer).startswith(b"HTTP/1.1 200 ")
+        assert 1 < time.monotonic() - began < 10
 
 
 def test_a_peer_that_takes_nothing_is_let_go_by_the_kernel() -> None:
