@@ -43,6 +43,13 @@ def is_quantized(module: Any) -> bool:
     return not module.weight.is_floating_point()
 
 
+def packs_bfloat16() -> bool:
+    """True if oneDNN multiplies bfloat16 on this CPU, for which it wants AVX-512 or AVX-NE-CONVERT; plain torch always
+    does.
+    """
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _packed(linears: Sequence[Any]) -> Linear | None:
     """Fuse bfloat16 layers on a CPU with their weights in oneDNN's blocks; None elsewhere: other dtypes gain nothing.
 
@@ -50,7 +57,7 @@ def _packed(linears: Sequence[Any]) -> Linear | None:
     their weights, so that memory is not taken twice.
     """
     weight = linears[0].weight
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch._C._has_mkldnn:
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not packs_bfloat16():
         return None
     bias = _joined_bias(linears)
     blocks = torch.ops.mkldnn._reorder_linear_weight(torch.cat([linear.weight.data for linear in linears]), None)

@@ -73,8 +73,10 @@ def test_a_long_string_is_read_with_its_escapes(text: str) -> None:
         b'["' + b"\\n" * 1_100_000 + b'"]',
         b'["' + b"\\u0041" * 1_100_000 + b'"]',
         json.dumps(["a" * 2**20 + "\U0001f600"], ensure_ascii=False).encode(),
+        json.dumps(["a" * 60_000] * 150).encode(),
+        b"x" * 9_000_000,
     ],
-    ids=["numbers", "lists", "keys", "escaped quotes", "escapes", "escaped characters", "a long text"],
+    ids=["numbers", "lists", "keys", "escaped quotes", "escapes", "escaped characters", "a long text", "texts", "x"],
 )
 def test_what_would_take_long_or_much_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidField, match="more than"):

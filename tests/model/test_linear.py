@@ -1,7 +1,9 @@
+import pytest
 import torch
 from torch import nn
 
-from blip2_serve.model.linear import fuse, linear_of
+from blip2_serve.model import linear
+from blip2_serve.model.linear import fuse, linear_of, packs_bfloat16
 
 
 def layers(dtype: torch.dtype, *, bias: bool = True) -> list[nn.Linear]:
@@ -26,6 +28,7 @@ def test_fused_weights_are_not_held_twice() -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.skipif(not packs_bfloat16(), reason="oneDNN does not multiply bfloat16 on this CPU")
 def test_packed_weights_leave_their_module() -> None:
     (first, *_) = layers(torch.bfloat16)
     packed = linear_of(first)
@@ -34,6 +37,12 @@ def test_packed_weights_leave_their_module() -> None:
 
 
 @torch.inference_mode()
+def test_a_cpu_without_bfloat16_in_onednn_multiplies_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "packs_bfloat16", lambda: False)
+    module, hidden = nn.Linear(8, 4).bfloat16(), torch.randn(3, 8).bfloat16()
+    assert torch.equal(linear_of(module)(hidden), module(hidden))
+
+
 def test_a_packed_product_is_as_near_to_the_truth_as_a_plain_one() -> None:
     (first, *_) = layers(torch.bfloat16)
     hidden = torch.randn(200, 48, dtype=torch.bfloat16)
