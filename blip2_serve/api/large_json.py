@@ -19,8 +19,8 @@ MAX_VALUES = 20_000
 # Some clients escape every slash, and base64 has one in 64 characters.
 MAX_ESCAPES = 1_000_000
 _LONG = 65_536  # in bytes
-# What is left without its long strings; the smallest pictures of a full batch are 4 MiB of it. To find that a megabyte is
-# no JSON takes 6 ms.
+# What is left without its long strings; a full batch of the smallest pictures has 4 MiB of it. To find that a megabyte
+# is no JSON takes 6 ms.
 MAX_SHORT_BYTES = 8 * 2**20
 
 
