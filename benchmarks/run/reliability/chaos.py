@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,17 +78,21 @@ def chaos(server: Server, seconds: float, rest_s: float) -> dict[str, Any]:
 def let_loose(url: str, seconds: float) -> dict[str, Answers]:
     """Run the attacks, phase after phase; returns the answers by attack."""
     total: dict[str, Answers] = {}
-    rng = random.Random(0)
-    for _ in tqdm(range(max(1, round(seconds / PHASE_S))), unit="phase"):
-        names = [*CHAOS, *rng.sample(_GREEDY, 2)]
-        attackers = [
-            Attacker(url, name, min(PHASE_S, seconds), f"127.0.0.{100 + number}") for number, name in enumerate(names)
-        ]
-        for attacker in attackers:
-            attacker.start()
-        for name, attacker in zip(names, attackers, strict=True):
-            total[name] = total.get(name, Counter()) + attacker.wait()
+    rng, began = random.Random(0), time.monotonic()
+    with tqdm(total=round(seconds), unit="s") as progress:
+        while (passed := time.monotonic() - began) < seconds:
+            progress.update(round(passed) - progress.n)
+            for name, answers in phase(url, [*CHAOS, *rng.sample(_GREEDY, 2)], min(PHASE_S, seconds)).items():
+                total[name] = total.get(name, Counter()) + answers
     return total
+
+
+def phase(url: str, names: Sequence[str], seconds: float) -> dict[str, Answers]:
+    """Run these attacks at once, each from an address of its own."""
+    attackers = [Attacker(url, name, seconds, f"127.0.0.{100 + number}") for number, name in enumerate(names)]
+    for attacker in attackers:
+        attacker.start()
+    return {name: attacker.wait() for name, attacker in zip(names, attackers, strict=True)}
 
 
 def burst(server: Server) -> dict[str, int]:
