@@ -30,4 +30,4 @@ class MemoryLog:
     def _read(self) -> None:
         began = time.monotonic()
         while not self._ended.wait(self._every_s):
-            self.readings.append((round(time.monotonic() - began), round(self._processes.resident_mb(), 1)))
+            self.readings.append((round(time.monotonic() - began, 1), round(self._processes.resident_mb(), 1)))

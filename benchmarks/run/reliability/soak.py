@@ -11,7 +11,7 @@ import json
 import random
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def soak(server: Server, seconds: float) -> dict[str, Any]:
     capacity = rate_of(closed_loop(server.url, errands, NUM_CALLERS, CAPACITY_S))
     with MemoryLog(server.pid, READ_EVERY_S) as memory:
         answers = open_loop(server.url, errands, LOAD * capacity, seconds)
-    minute_five = statistics.median(mb for moment, mb in memory.readings if seconds / 6 - 60 <= moment <= seconds / 6)
-    at_the_end = statistics.median(mb for moment, mb in memory.readings if seconds - 60 <= moment)
+    minute_five = _median(memory.readings, max(seconds / 6, 2 * READ_EVERY_S))
+    at_the_end = _median(memory.readings, seconds)
     return {
         "capacity_per_s": round(capacity, 1),
         "statuses": statuses(answers),
@@ -65,10 +65,18 @@ def soak(server: Server, seconds: float) -> dict[str, Any]:
     }
 
 
+def _median(readings: Sequence[tuple[float, float]], until: float) -> float:
+    """Return the median of the megabytes read in the minute before a moment."""
+    return statistics.median(mb for moment, mb in readings if until - 60 <= moment <= until)
+
+
 def mixed() -> Iterator[Errand]:
-    """An endless mix, the same in every run."""
+    """Draw pictures, for seconds, and return an endless mix of requests about them, the same in every run."""
+    return _mixed([jpeg_bytes(standard(index)[1], 80) for index in range(NUM_PICTURES)])
+
+
+def _mixed(pictures: Sequence[bytes]) -> Iterator[Errand]:
     rng = random.Random(0)
-    pictures = [jpeg_bytes(standard(index)[1], 80) for index in range(NUM_PICTURES)]
     while True:
         path = rng.choice(["/generate", "/vqa", "/chat"])
         fields = {"max_new_tokens": str(rng.randint(1, 30))} | rng.choice(
