@@ -31,7 +31,7 @@ def test_a_soak_has_answers_refusals_of_bad_pictures_and_readings(
     monkeypatch.setattr("benchmarks.run.reliability.soak.READ_EVERY_S", 0.5)
     monkeypatch.setattr("benchmarks.run.reliability.soak.CAPACITY_S", 2.0)
     report = soak(server, 5.0)
-    assert set(report["statuses"]) <= {"200", "400", "429", "vanished"}
+    assert set(report["statuses"]) <= {"200", "400", "415", "429", "vanished"}
     assert len(report["resident_mb_every_0.5_s"]) > 5
     assert abs(report["growth"]) < 0.5
 
