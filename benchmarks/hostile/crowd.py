@@ -1,6 +1,7 @@
 """A crowd: callers at addresses of their own, each with its next request at once, or all arriving at random moments."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
@@ -80,7 +81,7 @@ def open_loop(url: str, errands: Iterator[Errand], rate: float, seconds: float) 
 async def _with_sessions(url: str, drive: Callable[[Run], Awaitable[list[Answered]]]) -> list[Answered]:
     async with AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(_session(url, number)) for number in range(NUM_ADDRESSES)]
-        turn = iter(range(10**12))
+        turn = itertools.count()
         return await drive(lambda errand: _run(sessions[next(turn) % NUM_ADDRESSES], errand))
 
 

@@ -1,6 +1,6 @@
 """Bound what a connection may do before a request's headers are there, and after its answer has been sent.
 
-uvicorn waits for headers for ever and keeps all that come, it waits for a peer that takes nothing of an answer, and it
+uvicorn 0.54 waits for headers for ever and keeps all that come, it waits for a peer that takes nothing of an answer, and it
 reads the rest of a refused body as fast as it comes.
 """
 
@@ -18,6 +18,8 @@ HEADERS_S = 20.0
 MAX_HEADER_BYTES = 65_536
 # The rest of a body that has been answered already is read at this pace: most callers look for an answer only after it.
 UNWANTED_BYTES_PER_S = 8_000_000
+# It has to end within so long: 200 MB take half of it.
+UNWANTED_S = 60.0
 # tcp(7), TCP_USER_TIMEOUT: a peer that takes nothing of what was sent is let go after so long.
 UNREAD_MS = 30_000
 
@@ -54,10 +56,11 @@ class BoundedConnection(HttpToolsProtocol):
         """Parse what has come; headers that have not ended by then are counted."""
         if self.transport.is_closing():
             return
-        if self._patience is None and not self._in_body and (self.cycle is None or self.cycle.response_complete):
+        was_in_body = self._in_body
+        if self._patience is None and not was_in_body and self._is_answered:
             self._await_headers()
         super().data_received(data)
-        if self._in_headers or self._patience is not None:
+        if not was_in_body and (self._in_headers or self._patience is not None):
             self._num_bytes += len(data)
             if self._num_bytes > MAX_HEADER_BYTES:
                 self._refuse(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "send shorter headers, or fewer")
@@ -75,14 +78,22 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Note that the body has ended."""
+        """Note that the body has ended; if it was answered before, the next headers are waited for."""
         self._in_body = False
         super().on_message_complete()
+        if self._is_answered:
+            self._await_headers()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or wait a while for the rest of this one's body."""
+        super().on_response_complete()
+        if self._in_body and self._is_answered:
+            self._wait(UNWANTED_S, "send the body within a minute of its answer")
 
     def on_body(self, body: bytes) -> None:
         """Read on, or more slowly where nobody wants it any more."""
         super().on_body(body)
-        if self.cycle.response_complete:
+        if self._is_answered:
             self.flow.pause_reading()
             self.loop.call_later(len(body) / UNWANTED_BYTES_PER_S, self._read_on)
 
@@ -90,11 +101,18 @@ class BoundedConnection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
+    @property
+    def _is_answered(self) -> bool:
+        """True if no request waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _await_headers(self) -> None:
         self._num_bytes = 0
-        self._patience = self.loop.call_later(
-            HEADERS_S, self._refuse, http.HTTPStatus.REQUEST_TIMEOUT, f"send the headers within {HEADERS_S:g} s"
-        )
+        self._wait(HEADERS_S, f"send the headers within {HEADERS_S:g} s")
+
+    def _wait(self, seconds: float, advice: str) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(seconds, self._refuse, http.HTTPStatus.REQUEST_TIMEOUT, advice)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:
@@ -102,14 +120,14 @@ class BoundedConnection(HttpToolsProtocol):
             self._patience = None
 
     def _refuse(self, status: http.HTTPStatus, advice: str) -> None:
-        """Close the connection, with an answer unless another is being sent or nothing at all has come.
+        """Close the connection, with an answer unless there was one to this request, or nothing at all has come.
 
         Browsers open connections before they need them, and would take the answer for that to their next request.
         """
         self._stop_waiting()
         if self.transport.is_closing():
             return
-        if self._num_bytes and (self.cycle is None or self.cycle.response_complete):
+        if self._num_bytes and self._is_answered:
             body = f"{status.phrase}: {advice}.\n".encode()
             head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
             self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)

@@ -8,7 +8,7 @@ from blip2_serve.engine.sequence import SequenceState
 from blip2_serve.engine.shares import Shares, leaves_room
 
 MAX_OVERTAKES = 16
-# So many behind one that does not fit are looked at in a step: looking at all took a fifth of a long queue's steps.
+# So many behind one that does not fit are looked at in a step, however long the queue.
 MAX_LOOKS = 16
 
 

@@ -208,7 +208,7 @@ def _white_level(image: Image.Image) -> float:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Lay a picture on white; equal to `Image.alpha_composite`, rounding included, in a third of its time."""
+    """Lay a picture on white; equal to `Image.alpha_composite`, rounding included, in two thirds of its time."""
     opaque = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
     result = Image.new("RGB", image.size, "white")
     for top, band in _bands(image):

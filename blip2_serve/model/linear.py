@@ -44,9 +44,7 @@ def is_quantized(module: Any) -> bool:
 
 
 def packs_bfloat16() -> bool:
-    """True if oneDNN multiplies bfloat16 on this CPU, for which it wants AVX-512 or AVX-NE-CONVERT; plain torch always
-    does.
-    """
+    """True if oneDNN multiplies bfloat16 on this CPU: it wants AVX-512 or AVX-NE-CONVERT. Plain torch always does."""
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -4,6 +4,7 @@ Work is counted in tokens through the language model; a picture counts as IMAGE_
 a second is measured while the server runs.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ PREFIX_WORK = 48
 CHEAPEST = PREFIX_WORK + 1
 # Fewer requests than this are always taken: one at a time says little about how fast many together are.
 MIN_REQUESTS = 16
-# For so long after a refusal, what was refused has to fit before others are let in: they are refused unread.
-_RESERVED_S = 1.0
+# For so long after a refusal its client's next requests are refused unread unless the same would fit now.
+_REMEMBERED_S = 1.0
+_MAX_REMEMBERED = 4096
 _HALF_LIFE_S = 10.0
 _MIN_BUSY_S = 1.0
 
@@ -54,25 +56,34 @@ class Admission:
         self._rate = _Rate(clock)
         self._work: Counter[str] = Counter()
         self._num_requests: Counter[str] = Counter()
-        self._refused = (0, clock())
+        self._refused: dict[str, tuple[int, float]] = {}  # the least work refused lately, and when; oldest first
 
     def check_unread(self, client: str) -> None:
-        """Raise Busy unless this client may have one more, as cheap as can be, or as what has just been refused.
+        """Raise Busy unless this client may have one more: as cheap as can be, or as it was refused a moment ago.
 
         Without the latter most requests of an overload are read and then refused: there is nearly always room for the
-        cheapest.
+        cheapest. What others were refused does not count: a stranger could keep everybody out with what never fits.
         """
-        refused, moment = self._refused
-        is_recent = self._clock() - moment < _RESERVED_S
-        self._check(client, max(CHEAPEST, refused) if is_recent else CHEAPEST, 1)
+        self._check(client, max(CHEAPEST, self._refused_lately(client)), 1)
 
     def check(self, client: str, work: int, num_requests: int = 1) -> None:
         """Raise Busy unless this client may have `num_requests` more that stand for so much work."""
         try:
             self._check(client, work, num_requests)
         except Busy:
-            self._refused = (work, self._clock())
+            self._remember(client, work)
             raise
+
+    def _remember(self, client: str, work: int) -> None:
+        least = min(work, self._refused_lately(client) or work)
+        self._refused.pop(client, None)
+        self._refused[client] = (least, self._clock())
+        if len(self._refused) > _MAX_REMEMBERED:
+            del self._refused[next(iter(self._refused))]
+
+    def _refused_lately(self, client: str) -> int:
+        work, moment = self._refused.get(client, (0, -math.inf))
+        return work if self._clock() - moment < _REMEMBERED_S else 0
 
     def _check(self, client: str, work: int, num_requests: int) -> None:
         all_requests = self._num_requests.total()

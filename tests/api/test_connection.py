@@ -142,6 +142,21 @@ def test_a_body_that_was_answered_unread_is_read_slowly_and_the_next_request_is_
         assert 1 < time.monotonic() - began < 10
 
 
+def test_the_rest_of_an_answered_body_has_an_end_and_so_has_the_silence_after_it(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNWANTED_S", 0.3)
+    head = b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    for rest in (bytes(10), bytes(100)):
+        with talking(port) as peer:
+            peer.sendall(head)
+            assert answer(peer).startswith(b"HTTP/1.1 200 ")
+            began = time.monotonic()
+            send_slowly(peer, rest, 0.01)
+            assert heard(peer) == b""
+            assert time.monotonic() - began < 3
+
+
 def test_a_peer_that_takes_nothing_is_let_go_by_the_kernel() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, talking(listener.getsockname()[1]):
         ours, _ = listener.accept()

@@ -43,6 +43,7 @@ def test_a_cpu_without_bfloat16_in_onednn_multiplies_plainly(monkeypatch: pytest
     assert torch.equal(linear_of(module)(hidden), module(hidden))
 
 
+@torch.inference_mode()
 def test_a_packed_product_is_as_near_to_the_truth_as_a_plain_one() -> None:
     (first, *_) = layers(torch.bfloat16)
     hidden = torch.randn(200, 48, dtype=torch.bfloat16)

@@ -95,7 +95,7 @@ def test_work_grows_with_rows_tokens_and_a_picture() -> None:
     assert greedy > work_of(DecodingOptions(num_beams=1, max_new_tokens=30), has_picture=False)
 
 
-def test_after_a_refusal_no_more_are_read_until_what_was_refused_fits_or_a_second_has_passed() -> None:
+def test_after_a_refusal_a_client_is_not_read_until_what_was_refused_fits_or_a_second_has_passed() -> None:
     clock = Clock()
     admission = measured(clock)
     places = [admission.enter("one", 10) for _ in range(56)]
@@ -104,7 +104,8 @@ def test_after_a_refusal_no_more_are_read_until_what_was_refused_fits_or_a_secon
         admission.enter("one", 500)
     with pytest.raises(Busy):
         admission.check_unread("one")
-    admission.check_unread("other, who has less than its part")
+    with pytest.raises(Busy):
+        admission.enter("one", 900)
     for place in places[:10]:
         place.leave()
     admission.check_unread("one")
@@ -112,3 +113,18 @@ def test_after_a_refusal_no_more_are_read_until_what_was_refused_fits_or_a_secon
         admission.enter("one", 10)
     clock.now += 1.0
     admission.check_unread("one")
+
+
+def test_what_one_client_is_refused_keeps_no_other_out() -> None:
+    admission = measured(Clock())
+    for client in ("one", "other"):
+        for _ in range(30):
+            admission.enter(client, 10)
+    with pytest.raises(Busy):
+        admission.enter("one", 10**6)
+    admission.check_unread("other")
+    with pytest.raises(Busy):
+        admission.check_unread("one")
+    with pytest.raises(Busy):
+        admission.enter("one", 450)
+    admission.enter("one", 10)
