@@ -2,32 +2,29 @@
 
 import threading
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from benchmarks.measure.processes import Processes
 
+Readings = list[tuple[float, float]]
+"""Seconds since the start, and megabytes."""
 
-class MemoryLog:
-    """While its context lasts, `readings` grows by (seconds since the start, megabytes) every `every_s` seconds."""
 
-    def __init__(self, pid: int, every_s: float) -> None:
-        self.readings: list[tuple[float, float]] = []
-        self._processes = Processes(pid)
-        self._every_s = every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
+@contextmanager
+def memory_log(pid: int, every_s: float) -> Iterator[Readings]:
+    """Read the memory of a process and its children every `every_s` seconds; the list grows meanwhile."""
+    readings: Readings = []
+    processes, ended, began = Processes(pid), threading.Event(), time.monotonic()
 
-    def __enter__(self) -> "MemoryLog":
-        self._thread.start()
-        return self
+    def read() -> None:
+        while not ended.wait(every_s):
+            readings.append((round(time.monotonic() - began, 1), round(processes.resident_mb(), 1)))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _read(self) -> None:
-        began = time.monotonic()
-        while not self._ended.wait(self._every_s):
-            self.readings.append((round(time.monotonic() - began, 1), round(self._processes.resident_mb(), 1)))
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield readings
+    finally:
+        ended.set()
+        thread.join()

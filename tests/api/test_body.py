@@ -8,6 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from blip2_serve.api import body as body_module
 from blip2_serve.api.body import read_body
 from blip2_serve.errors import InvalidField, InvalidImage, UnsupportedBody
 from blip2_serve.images import ImageUrl, Upload
@@ -107,6 +108,32 @@ def test_a_url_in_the_place_of_a_picture_stays_a_url() -> None:
 def test_a_large_body_is_parsed_too() -> None:
     picture = base64.b64encode(b"x" * 100_000)
     assert read("application/json", b'{"img": "' + picture + b'"}') == {"img": b"x" * 100_000}
+
+
+def test_large_bodies_of_one_client_are_parsed_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = most = 0
+
+    def parse(body: bytearray) -> dict[str, object]:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        time.sleep(0.02)
+        now -= 1
+        return {}
+
+    async def post() -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": bytes(100_000), "more_body": False}
+
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+        await read_body(Request(scope, receive))
+
+    async def many() -> None:
+        await asyncio.gather(*(post() for _ in range(8)))
+
+    monkeypatch.setattr(body_module, "_json_values", parse)
+    asyncio.run(many())
+    assert most == 1
 
 
 def test_the_senders_charset_is_not_used() -> None:

@@ -46,6 +46,13 @@ PICTURES = {
 }
 
 
+def test_headers_without_an_end_are_refused(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as peer:
+        peer.sendall(b"GET /livez HTTP/1.1\r\nX: " + b"x" * 100_000)
+        assert peer.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_judged_by_their_content(http: httpx.Client, name: str) -> None:
     part, status = PICTURES[name]

@@ -17,8 +17,6 @@ LIMIT = Settings().max_image_pixels
 MAX_BYTES = Settings().max_request_bytes
 SIZE = (8192, 6103)
 BICUBIC = 3
-DETAIL = 192
-"""Pixels to a spot."""
 
 pytestmark = pytest.mark.slow
 
@@ -32,11 +30,22 @@ def pool() -> Iterator[DecoderPool]:
 
 @cache
 def photograph(mode: str) -> Image.Image:
-    """Draw a picture with detail everywhere, in steps of 16: a PNG that is smooth does not fit into a request."""
+    """Draw a picture with soft detail everywhere, about as much as a photograph has."""
+    return spotted(mode, 16)
+
+
+@cache
+def poster(mode: str) -> Image.Image:
+    """Draw large spots in steps of 16 levels: of what is drawn in more detail, a lossless file fits into no request."""
+    return spotted(mode, 192).point(lambda value: value & 0xF0)
+
+
+def spotted(mode: str, size: int) -> Image.Image:
+    """Draw spots of so many pixels, which fade into each other."""
     rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (SIZE[1] // DETAIL, SIZE[0] // DETAIL, len(mode)), dtype=np.uint8)
+    small = rng.integers(0, 256, (SIZE[1] // size, SIZE[0] // size, len(mode)), dtype=np.uint8)
     drawn = Image.fromarray(small.squeeze(), None if mode != "CMYK" else "CMYK")
-    return drawn.resize(SIZE, Image.Resampling.BILINEAR).point(lambda value: value & 0xF0)
+    return drawn.resize(SIZE, Image.Resampling.BILINEAR)
 
 
 def saved(format_: str, mode: str, turned: bool, options: dict[str, Any]) -> bytes:
@@ -44,7 +53,8 @@ def saved(format_: str, mode: str, turned: bool, options: dict[str, Any]) -> byt
     if turned:
         exif[274] = 6
     file = io.BytesIO()
-    photograph(mode).save(file, format_, exif=exif, **options)
+    draw = poster if format_ in ("PNG", "GIF") else photograph
+    draw(mode).save(file, format_, exif=exif, **options)
     return file.getvalue()
 
 
@@ -57,7 +67,7 @@ def saved(format_: str, mode: str, turned: bool, options: dict[str, Any]) -> byt
         ("PNG", "RGB", False, {"compress_level": 1}),
         ("PNG", "RGBA", True, {"compress_level": 1}),
         ("WEBP", "RGB", False, {"method": 0}),
-        ("WEBP", "RGBA", True, {"method": 0}),
+        ("WEBP", "RGBA", True, {"method": 0, "quality": 75}),
         ("AVIF", "RGBA", True, {"speed": 10}),
         ("TIFF", "RGB", False, {"compression": "tiff_lzw"}),
         ("BMP", "RGB", False, {}),

@@ -6,30 +6,26 @@ asks all the while. Prints one line of JSON and writes it to benchmarks/results/
 """
 
 import argparse
-import datetime
 import itertools
-import json
 import random
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import RESULTS
 from benchmarks.hostile.attacker import Attacker
 from benchmarks.hostile.attacks import ATTACKS, CHAOS, Answers, small_picture
 from benchmarks.hostile.books import Books
 from benchmarks.hostile.crowd import Errand, closed_loop, statuses
+from benchmarks.hostile.report import report
 from benchmarks.hostile.victim import Noticed, notice
 from benchmarks.measure.posts import multipart
-from benchmarks.measure.processes import Processes, cpu_name
-from tests.support.serving import Server, serve
+from benchmarks.measure.processes import Processes
+from tests.support.serving import Server
 
 PHASE_S = 20.0
 _GOOD = multipart("/generate", {"num_beams": "1", "max_new_tokens": "20"}, small_picture(900))
@@ -43,11 +39,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rest", type=float, default=60.0, help="seconds until the books are read again")
     options = parser.parse_args()
-    date, settings = str(datetime.date.today()), {"BLIP2_MODEL": options.model, "BLIP2_UI": "on"}
-    with tempfile.TemporaryDirectory() as home, serve(Path(home), settings) as server:
-        report = {"date": date, "cpu": cpu_name(), **chaos(server, options.minutes * 60, options.rest)}
-    (RESULTS / f"chaos-{options.model}-{date}.json").write_text(json.dumps(report) + "\n")
-    print(json.dumps(report))
+    settings = {"BLIP2_MODEL": options.model, "BLIP2_UI": "on"}
+    report("chaos", settings, lambda server: chaos(server, options.minutes * 60, options.rest))
 
 
 def chaos(server: Server, seconds: float, rest_s: float) -> dict[str, Any]:

@@ -6,22 +6,18 @@ line of JSON and writes it to benchmarks/results/.
 """
 
 import argparse
-import datetime
-import json
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS
 from benchmarks.hostile.crowd import Errand, closed_loop, latencies_ms, open_loop, rate_of, statuses
-from benchmarks.hostile.memory_log import MemoryLog
+from benchmarks.hostile.memory_log import memory_log
+from benchmarks.hostile.report import report
 from benchmarks.measure.pictures import uploads
 from benchmarks.measure.posts import to_ours
-from benchmarks.measure.processes import Processes, cpu_name
+from benchmarks.measure.processes import Processes
 from benchmarks.measure.workloads import Call
-from tests.support.serving import Server, serve
+from tests.support.serving import Server
 
 TIMES_CAPACITY = 3.0
 NUM_CALLERS = 48
@@ -35,11 +31,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--rest", type=float, default=60.0, help="seconds until latency is measured again")
     options = parser.parse_args()
-    date = str(datetime.date.today())
-    with tempfile.TemporaryDirectory() as home, serve(Path(home), {"BLIP2_MODEL": options.model}) as server:
-        report = {"date": date, "cpu": cpu_name(), **overload(server, options.seconds, options.rest)}
-    (RESULTS / f"overload-{options.model}-{date}.json").write_text(json.dumps(report) + "\n")
-    print(json.dumps(report))
+    settings = {"BLIP2_MODEL": options.model}
+    report("overload", settings, lambda server: overload(server, options.seconds, options.rest))
 
 
 def overload(server: Server, seconds: float, rest_s: float) -> dict[str, Any]:
@@ -48,11 +41,11 @@ def overload(server: Server, seconds: float, rest_s: float) -> dict[str, Any]:
     closed_loop(server.url, calls, NUM_CALLERS, WARM_UP_S)
     capacity = rate_of(closed_loop(server.url, calls, NUM_CALLERS, seconds / 6))
     alone = closed_loop(server.url, calls, 1, seconds / 12)
-    with MemoryLog(server.pid, 1.0) as memory:
+    with memory_log(server.pid, 1.0) as memory:
         during = open_loop(server.url, calls, TIMES_CAPACITY * capacity, seconds)
     time.sleep(rest_s)
     after = closed_loop(server.url, calls, 1, seconds / 12)
-    in_the_first_half = [mb for moment, mb in memory.readings if moment < seconds / 2]
+    in_the_first_half = [mb for moment, mb in memory if moment < seconds / 2]
     return {
         "capacity_per_s": round(capacity, 1),
         "goodput": round(rate_of(during) / capacity, 3),
@@ -63,7 +56,7 @@ def overload(server: Server, seconds: float, rest_s: float) -> dict[str, Any]:
         "after_ms": latencies_ms(after),
         "resident_mb": {
             "first_half": max(in_the_first_half),
-            "all": max(mb for _, mb in memory.readings),
+            "all": max(mb for _, mb in memory),
             "after": round(processes.resident_mb(), 1),
         },
     }

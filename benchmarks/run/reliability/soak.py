@@ -6,21 +6,17 @@ compared with minute five. Prints one line of JSON and writes it to benchmarks/r
 """
 
 import argparse
-import datetime
 import json
 import random
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS
 from benchmarks.hostile.crowd import Errand, closed_loop, latencies_ms, open_loop, rate_of, statuses
-from benchmarks.hostile.memory_log import MemoryLog
+from benchmarks.hostile.memory_log import Readings, memory_log
+from benchmarks.hostile.report import report
 from benchmarks.measure.posts import multipart
-from benchmarks.measure.processes import cpu_name
-from tests.support.serving import Server, serve
+from tests.support.serving import Server
 from training.pictures.drawing import jpeg_bytes
 from training.pictures.held_out import standard
 
@@ -39,21 +35,18 @@ def main() -> None:
     options = parser.parse_args()
     # What is filled on purpose, the image cache and the cache of rows, is small: full before the first reading.
     bounds = {"BLIP2_IMAGE_CACHE_BYTES": str(2**20), "BLIP2_MAX_ROWS": "32"}
-    settings, date = {"BLIP2_MODEL": options.model, "BLIP2_UI": "on", **bounds}, str(datetime.date.today())
-    with tempfile.TemporaryDirectory() as home, serve(Path(home), settings) as server:
-        report = {"date": date, "cpu": cpu_name(), **soak(server, options.minutes * 60)}
-    (RESULTS / f"soak-{options.model}-{date}.json").write_text(json.dumps(report) + "\n")
-    print(json.dumps(report))
+    settings = {"BLIP2_MODEL": options.model, "BLIP2_UI": "on", **bounds}
+    report("soak", settings, lambda server: soak(server, options.minutes * 60))
 
 
 def soak(server: Server, seconds: float) -> dict[str, Any]:
     """Send requests for so long; returns megabytes, and how the requests ended."""
     errands = mixed()
     capacity = rate_of(closed_loop(server.url, errands, NUM_CALLERS, CAPACITY_S))
-    with MemoryLog(server.pid, READ_EVERY_S) as memory:
+    with memory_log(server.pid, READ_EVERY_S) as memory:
         answers = open_loop(server.url, errands, LOAD * capacity, seconds)
-    minute_five = _median(memory.readings, max(seconds / 6, 2 * READ_EVERY_S))
-    at_the_end = _median(memory.readings, seconds)
+    minute_five = _median(memory, max(seconds / 6, 2 * READ_EVERY_S))
+    at_the_end = _median(memory, seconds)
     return {
         "capacity_per_s": round(capacity, 1),
         "statuses": statuses(answers),
@@ -61,11 +54,11 @@ def soak(server: Server, seconds: float) -> dict[str, Any]:
         "minute_five_mb": minute_five,
         "at_the_end_mb": at_the_end,
         "growth": round(at_the_end / minute_five - 1, 4),
-        f"resident_mb_every_{READ_EVERY_S:g}_s": [mb for _, mb in memory.readings],
+        f"resident_mb_every_{READ_EVERY_S:g}_s": [mb for _, mb in memory],
     }
 
 
-def _median(readings: Sequence[tuple[float, float]], until: float) -> float:
+def _median(readings: Readings, until: float) -> float:
     """Return the median of the megabytes read in the minute before a moment."""
     return statistics.median(mb for moment, mb in readings if until - 60 <= moment <= until)
 
