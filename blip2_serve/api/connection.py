@@ -1,7 +1,7 @@
 """Bound what a connection may do before a request's headers are there, and after its answer has been sent.
 
-uvicorn 0.54 waits for headers for ever and keeps all that come, waits for peers that take nothing of an answer, and reads
-the rest of a refused body as fast as it comes, for ever.
+uvicorn 0.54 waits for headers for ever and keeps all that come, waits for peers that take nothing of an answer,
+and reads the rest of a refused body as fast as it comes, for ever.
 """
 
 import asyncio
