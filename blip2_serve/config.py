@@ -20,6 +20,7 @@ from blip2_serve.options import MAX_NUM_BEAMS
 PREFIX = "BLIP2_"
 MAX_DEADLINE_S = 3600
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
+NO_MODEL, NO_RETRIEVAL = "none", "off"
 # A folder on disk, never a zip file: transformers and safetensors map the weights from their path.
 _PACKAGE = Path(str(files("blip2_serve")))
 
@@ -38,8 +39,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    model: str = Field(DEFAULT_MODEL, description="demo, demo-t5, a hub id or a folder")
+    model: str = Field(DEFAULT_MODEL, description="demo, demo-t5, a hub id or a folder; none for no captions")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
+    retrieval_model: str = Field("off", description="off, demo-itm, a hub id or a folder")
+    retrieval_revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
     device_map: Literal["off", "auto"] = Field("off", description="off or auto")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
@@ -54,6 +57,7 @@ class Settings(BaseModel):
         None, ge=MAX_NUM_BEAMS, le=4096, description=f"a whole number of rows, {MAX_NUM_BEAMS} to 4096"
     )
     image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
+    vision_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
     image_cache_dir: str | None = Field(None, description="a folder that can be written to")
     image_urls: str = Field(
         "off",
@@ -92,6 +96,20 @@ class Settings(BaseModel):
             return cls.model_validate({name: value for name, value in variables.items() if value != ""})
         except ValidationError as error:
             raise StartupError(_explain(error, variables)) from None
+
+    @property
+    def writes_text(self) -> bool:
+        """True unless there is no model that captions and answers."""
+        return self.model != NO_MODEL
+
+    @property
+    def retrieves(self) -> bool:
+        """True if a model matches pictures with texts."""
+        return self.retrieval_model != NO_RETRIEVAL
+
+    def spelled(self, field: str) -> str:
+        """Spell a setting as it stands in the environment, for messages: BLIP2_MODEL='demo'."""
+        return f"{PREFIX}{field.upper()}={getattr(self, field)!r}"
 
     @property
     def demo_folder(self) -> Path:

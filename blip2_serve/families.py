@@ -15,15 +15,29 @@ DEFAULT_QUESTION = "What is this a picture of?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Family:
-    """Everything specific to one family.
+class Architecture:
+    """A class of transformers, the reference implementation, and how its weights are kept.
+
+    Attributes:
+        architecture: name of the class.
+        gpu_dtype: half precision the published checkpoints were trained in.
+        overflows_in_float16: activations leave float16's range, and answers become rubbish.
+        unpacked_layers: linear layers of the language model that must not be quantised.
+    """
+
+    architecture: str
+    gpu_dtype: Dtype
+    overflows_in_float16: bool = False
+    unpacked_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Family(Architecture):
+    """Everything specific to one family of models that write text.
 
     Attributes:
         model_type, text_model_type: the types in config.json and its text_config that identify a checkpoint's family.
-        architecture: name of transformers' class, the reference implementation.
         backend: key of the decoder in `engine.backends`.
-        gpu_dtype: half precision the published checkpoints were trained in.
-        overflows_in_float16: activations leave float16's range, and answers become rubbish.
         reads_instruction: the Q-Former reads the prompt, so image tokens depend on picture and text.
         decoder_only: the answer continues the prompt in one sequence, so transformers' `generate` returns both.
         question_template: prompt for one question.
@@ -33,20 +47,16 @@ class Family:
         caption_defaults, vqa_defaults: the reference's decoding options, where they differ from `DecodingOptions`.
         choice_template: a given answer as the model would write it.
         packed_widths: names in text_config; the product of each tuple is an input width of quantised layers.
-        unpacked_layers: linear layers of the language model that must not be quantised.
     """
 
     name: str
     model_type: str
     text_model_type: str
-    architecture: str
     backend: str
-    gpu_dtype: Dtype
     decoder_only: bool
     question_template: str
     packed_widths: tuple[tuple[str, ...], ...]
     reads_instruction: bool = False
-    overflows_in_float16: bool = False
     turn_template: str = "Question: {} Answer: {}"
     chat_template: str = "Question: {} Answer:"
     turn_separator: str = " "
@@ -54,7 +64,6 @@ class Family:
     caption_prompt: str = ""
     caption_defaults: Mapping[str, Any] = field(default_factory=dict)
     vqa_defaults: Mapping[str, Any] = field(default_factory=dict)
-    unpacked_layers: tuple[str, ...] = ()
 
     def question_prompt(self, question: str) -> str:
         """Build the prompt for one question."""
@@ -119,6 +128,8 @@ INSTRUCTBLIP_FLAN_T5 = replace(
     vqa_defaults={"max_new_tokens": 10, "length_penalty": -1.0, "repetition_penalty": 1.5},
 )
 FAMILIES = (OPT, FLAN_T5, INSTRUCTBLIP_FLAN_T5)
+# The first stage's heads, which match pictures with texts and write none.
+RETRIEVAL = Architecture(architecture="Blip2ForImageTextRetrieval", gpu_dtype="float16")
 
 
 def find_family(model_type: object, text_model_type: object) -> Family | None:

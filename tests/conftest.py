@@ -9,7 +9,7 @@ import torch
 from blip2_serve.config import Settings
 from blip2_serve.model.load import LoadedModel, load_model
 from support.serving import Server, serve
-from support.tiny import save_tiny_checkpoint
+from support.tiny import save_tiny_checkpoint, save_tiny_retrieval_checkpoint
 
 FAMILIES = ("opt", "t5", "instructblip")
 
@@ -22,6 +22,13 @@ def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     """Folders of randomly initialised checkpoints, by family."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {family: save_tiny_checkpoint(root / f"tiny-{family}", family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def tiny_retrieval_checkpoint(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random matching checkpoint, with the tower of the tiny OPT checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-itm"
+    return save_tiny_retrieval_checkpoint(folder, tower_of=tiny_checkpoints["opt"])
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def new_model(config: Blip2Config, seed: int) -> Blip2ForConditionalGeneration:
         for name, module in model.named_modules():
             # T5's unscaled attention relies on T5's own initial weights.
             if not (is_t5 and name.startswith("language_model")):
-                _start(module)
+                start_module(module)
         nn.init.normal_(model.query_tokens)
         nn.init.normal_(model.vision_model.embeddings.class_embedding)
         model.vision_model.embeddings.position_embedding[0, 1:] = sin_cos_2d(GRID, VISION_WIDTH)
@@ -129,7 +129,7 @@ def _untie(language_model: Any) -> None:
     language_model.config.tie_word_embeddings = False
 
 
-def _start(module: nn.Module) -> None:
+def start_module(module: nn.Module) -> None:
     """Draw matrices that keep the scale of their inputs; biases are zero."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))

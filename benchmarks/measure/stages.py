@@ -66,7 +66,7 @@ class TimedBackend:
 def timed_stages(encode_images: Any, clock: StageClock) -> Iterator[None]:
     """Times ViT, Q-Former and picking; what calls around them has no stage of its own."""
     with (
-        patch.object(encode_images, "_tower", clock.timed("vit", encode_images._tower)),
+        patch.object(encode_images.tower, "_run", clock.timed("vit", encode_images.tower._run)),
         patch.object(encode_images, "_qformer", clock.timed("qformer", encode_images._qformer)),
         patch("blip2_serve.engine.runner.pick", clock.timed("picking", pick)),
     ):

@@ -25,7 +25,7 @@ def check(model: str | None, **placement: str | None) -> None:
     check_start(settings)
     folder = locate_checkpoint(settings)
     chosen = check_model(settings, folder).placement
-    shapes = read_headers(folder, settings.model).values()
+    shapes = read_headers(folder, settings.spelled("model")).values()
     weights_bytes = sum(math.prod(shape) for shape in shapes) * chosen.dtype.itemsize
     free_bytes = free_memory_bytes(chosen.device)
     if chosen.quantize == "none" and chosen.device_map == "off":

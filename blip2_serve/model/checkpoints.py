@@ -36,6 +36,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 }
 MATCHING_CHECKPOINTS = ("Salesforce/blip2-itm-vit-g", "Salesforce/blip2-itm-vit-g-coco")
 BUNDLED = ("demo", "demo-t5")
+BUNDLED_MATCHING = ("demo-itm",)
 
 
 def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None:
@@ -49,7 +50,7 @@ def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None
 
 def is_matching_only(model: str) -> bool:
     """True for the checkpoints without a language model, which score image-text pairs and cannot generate."""
-    return f"Salesforce/{Path(model).name}" in MATCHING_CHECKPOINTS
+    return model in BUNDLED_MATCHING or f"Salesforce/{Path(model).name}" in MATCHING_CHECKPOINTS
 
 
 def public_name(model: str) -> str:

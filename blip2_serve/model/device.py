@@ -8,7 +8,7 @@ import torch
 
 from blip2_serve.config import Settings, available_cpus, available_memory_bytes
 from blip2_serve.errors import StartupError
-from blip2_serve.families import Family
+from blip2_serve.families import Architecture
 
 # Below this many parameters a forward pass is bound by overheads, and bfloat16 gains nothing on a CPU.
 _SMALL_MODEL = 50e6
@@ -28,7 +28,7 @@ class Placement:
     device_map: str = "off"
 
 
-def choose_placement(settings: Settings, family: Family, num_parameters: float) -> Placement:
+def choose_placement(settings: Settings, family: Architecture, num_parameters: float) -> Placement:
     """Take what the settings ask for, else the fastest choice that suits the family.
 
     Raises:
@@ -88,7 +88,7 @@ def _check_device_map(device: torch.device) -> None:
 
 
 def _choose_dtype(
-    settings: Settings, device: torch.device, family: Family, num_parameters: float
+    settings: Settings, device: torch.device, family: Architecture, num_parameters: float
 ) -> tuple[torch.dtype, str]:
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype), f"{settings.dtype}: set by BLIP2_DTYPE"

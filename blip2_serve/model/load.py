@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.families import Family
+from blip2_serve.families import Architecture, Family
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import (
@@ -107,7 +107,7 @@ def check_start(settings: Settings) -> None:
     Raises:
         StartupError: it could not; the message is one line.
     """
-    with _one_line(f"BLIP2_MODEL={settings.model!r} cannot be checked"):
+    with one_line(f"{settings.spelled('model')} cannot be checked"):
         check_model(settings, locate_checkpoint(settings))
     check_cache_folder(settings.image_cache_dir)
 
@@ -118,16 +118,16 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     Raises:
         StartupError: the settings do not fit the checkpoint or the machine, or parts of it are missing or damaged.
     """
-    _quieten_transformers()
-    name = f"BLIP2_MODEL={settings.model!r}:"
-    family = read_family(folder, settings.model)
-    config, num_parameters = _check_config(settings.model, family, folder)
-    with _one_line(f"{name} the tokenizer cannot be read"):
+    quieten_transformers()
+    name = settings.spelled("model")
+    family = read_family(folder, name)
+    config, num_parameters = check_config(name, family, folder)
+    with one_line(f"{name}: the tokenizer cannot be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         instruction_tokenizer = _instruction_tokenizer(family, folder)
-    with _one_line(f"{name} the settings of the image processor cannot be read"):
+    with one_line(f"{name}: the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
-        _check_image_size(name, config, image_processor)
+        check_image_size(name, config, image_processor)
     check_quantization(settings, family, config.text_config)
     known = find_known(settings.model, family, config.vision_config.image_size)
     placement = choose_placement(settings, family, num_parameters)
@@ -152,16 +152,20 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
         caption_prompt=(parts.known or parts.family).caption_prompt,
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
-        fingerprint=fingerprint(folder, settings.model, settings.quantize),
+        fingerprint=fingerprint(folder, settings.spelled("model"), settings.quantize),
     )
 
 
-def _check_config(model: str, family: Family, folder: Path) -> tuple[Any, int]:
-    """Return the config, and the number of parameters in the files."""
-    with _one_line(f"BLIP2_MODEL={model!r}: config.json does not describe a BLIP-2"):
+def check_config(name: str, family: Architecture, folder: Path) -> tuple[Any, int]:
+    """Return the config, and the number of parameters in the files; `name` is the setting, for messages.
+
+    Raises:
+        StartupError: config and weights do not fit each other, or are damaged.
+    """
+    with one_line(f"{name}: config.json does not describe a BLIP-2"):
         config = model_class(family).config_class.from_pretrained(folder)
-        headers = read_headers(folder, model)
-        check_weights(model, family, config, headers)
+        headers = read_headers(folder, name)
+        check_weights(name, family, config, headers)
     return config, sum(torch.Size(shape).numel() for shape in headers.values())
 
 
@@ -170,7 +174,7 @@ def _instruction_tokenizer(family: Family, folder: Path) -> Any:
 
 
 @contextmanager
-def _one_line(what_failed: str) -> Iterator[None]:
+def one_line(what_failed: str) -> Iterator[None]:
     """Turn anything transformers raises on damaged files, pydantic's errors and KeyErrors included, into one line."""
     try:
         yield
@@ -181,11 +185,12 @@ def _one_line(what_failed: str) -> Iterator[None]:
         raise StartupError(f"{what_failed} ({type(error).__name__}: {cause}).") from error
 
 
-def _check_image_size(name: str, config: Any, image_processor: BlipImageProcessorPil) -> None:
+def check_image_size(name: str, config: Any, image_processor: BlipImageProcessorPil) -> None:
+    """Raise StartupError unless the processor makes pictures of the size that the model takes."""
     side, size = config.vision_config.image_size, image_processor.size
     if (size["height"], size["width"]) != (side, side):
         raise StartupError(
-            f"{name} the image processor makes pictures of {size['width']} x {size['height']} pixels and the model"
+            f"{name}: the image processor makes pictures of {size['width']} x {size['height']} pixels and the model"
             f" takes {side} x {side}: the files are of two checkpoints, download them again."
         )
 
@@ -195,6 +200,7 @@ def _context_size(config: Any) -> int:
     return min(MAX_CONTEXT_TOKENS, int(positions))
 
 
-def _quieten_transformers() -> None:
+def quieten_transformers() -> None:
+    """Keep transformers' warnings and progress bars out of the log."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.families import FAMILIES, Family, find_family
-from blip2_serve.model.checkpoints import BUNDLED, is_matching_only
+from blip2_serve.families import FAMILIES, RETRIEVAL, Family, find_family
+from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING, is_matching_only
 
 Shape = tuple[int, ...]
 
@@ -34,6 +34,9 @@ _WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 INSTRUCTION_TOKENIZER = "qformer_tokenizer"
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 _SUGGESTION = "set BLIP2_MODEL to demo or demo-t5, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
+_MATCHING_SUGGESTION = (
+    "set BLIP2_RETRIEVAL_MODEL to demo-itm, to a folder or to a hub id such as Salesforce/blip2-itm-vit-g"
+)
 
 
 def locate_checkpoint(settings: Settings) -> Path:
@@ -42,28 +45,51 @@ def locate_checkpoint(settings: Settings) -> Path:
     Raises:
         StartupError: the model cannot be found or served.
     """
+    name = settings.spelled("model")
     if is_matching_only(settings.model):
         raise StartupError(
-            f"BLIP2_MODEL={settings.model!r} matches images with texts and has no language model: it cannot"
-            f" caption or answer; {_SUGGESTION}."
+            f"{name} matches images with texts and has no language model: it cannot caption or answer; name it in"
+            f" BLIP2_RETRIEVAL_MODEL instead, and {_SUGGESTION}, or to none."
         )
-    folder = _find_folder(settings)
-    check_checkpoint(folder, settings.model)
+    folder = _find_folder(settings, "model", "revision", _SUGGESTION)
+    family = read_family(folder, name)
+    _check_files(folder, name, _SUGGESTION)
+    if family.reads_instruction and not any((folder / INSTRUCTION_TOKENIZER).glob("*.json")):
+        raise _incomplete(name, INSTRUCTION_TOKENIZER, _SUGGESTION)
     return folder
 
 
-def _find_folder(settings: Settings) -> Path:
-    if settings.model in BUNDLED:
-        return settings.demo_folder / settings.model
-    folder = Path(settings.model).expanduser()
+def locate_retrieval_checkpoint(settings: Settings) -> Path:
+    """Return the local folder of `settings.retrieval_model`, as `locate_checkpoint` does that of `settings.model`.
+
+    Raises:
+        StartupError: the model cannot be found or served.
+    """
+    name = settings.spelled("retrieval_model")
+    folder = _find_folder(settings, "retrieval_model", "retrieval_revision", _MATCHING_SUGGESTION)
+    config = _read_json(folder / "config.json", name)
+    if RETRIEVAL.architecture not in (config.get("architectures") or []):
+        raise StartupError(f"{name} does not match images with texts; {_MATCHING_SUGGESTION}.")
+    _check_files(folder, name, _MATCHING_SUGGESTION)
+    return folder
+
+
+def _find_folder(settings: Settings, field: str, revision_field: str, suggestion: str) -> Path:
+    model, name = getattr(settings, field), settings.spelled(field)
+    if model in (*BUNDLED, *BUNDLED_MATCHING):
+        return settings.demo_folder / str(model)
+    folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or settings.model.startswith((".", "~")):
-        raise StartupError(f"BLIP2_MODEL={settings.model!r} is no folder: {_SUGGESTION}.")
-    return _download(settings.model, settings.revision)
+    if folder.is_absolute() or model.startswith((".", "~")):
+        raise StartupError(f"{name} is no folder: {suggestion}.")
+    try:
+        return _download(model, getattr(settings, revision_field), f"BLIP2_{revision_field.upper()}")
+    except StartupError as problem:
+        raise StartupError(f"{name} {problem.message}; {suggestion}.") from None
 
 
-def _download(repo_id: str, revision: str | None) -> Path:
+def _download(repo_id: str, revision: str | None, revision_name: str) -> Path:
     at = f" at revision {revision!r}" if revision else ""
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_WANTED_FILES, etag_timeout=5))
@@ -74,76 +100,73 @@ def _download(repo_id: str, revision: str | None) -> Path:
     except RepositoryNotFoundError:
         problem = "is not on the hub, or is private (then set HF_TOKEN)"
     except RevisionNotFoundError:
-        problem = f"has no such revision on the hub{at}: check BLIP2_REVISION"
+        problem = f"has no such revision on the hub{at}: check {revision_name}"
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         problem = f"is not in the local cache{at} and the hub cannot be reached ({type(error).__name__})"
-    raise StartupError(f"BLIP2_MODEL={repo_id!r} {problem}; {_SUGGESTION}.")
+    raise StartupError(problem)
 
 
-def check_checkpoint(folder: Path, model: str) -> None:
-    """Read every header of the checkpoint, none of its weights.
+def _check_files(folder: Path, name: str, suggestion: str) -> None:
+    """Read every header of the weights and none of their values.
 
     Raises:
-        StartupError: a file is missing, cut short or from another kind of model.
+        StartupError: a file is missing or cut short.
     """
-    family = read_family(folder, model)
-    read_headers(folder, model)
-    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
-        raise _incomplete(model, "preprocessor_config.json")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
-        raise _incomplete(model, "tokenizer.json")
-    if family.reads_instruction and not any((folder / INSTRUCTION_TOKENIZER).glob("*.json")):
-        raise _incomplete(model, INSTRUCTION_TOKENIZER)
+    read_headers(folder, name)
+    if not any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json")):
+        raise _incomplete(name, "preprocessor_config.json", suggestion)
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")):
+        raise _incomplete(name, "tokenizer.json", suggestion)
 
 
-def read_family(folder: Path, model: str) -> Family:
-    """Return the family that the config names.
+def read_family(folder: Path, name: str) -> Family:
+    """Return the family that the config names; `name` is the setting that names the checkpoint, for messages.
 
     Raises:
         StartupError: the config is missing or damaged, or names no family that is served.
     """
-    config = _read_json(folder / "config.json", model)
+    config = _read_json(folder / "config.json", name)
     kind = config.get("model_type")
     language_model = (config.get("text_config") or {}).get("model_type", "opt")
     if kind not in [family.model_type for family in FAMILIES]:
-        raise StartupError(f"BLIP2_MODEL={model!r} is a {kind!r} checkpoint, not a BLIP-2 one; {_SUGGESTION}.")
-    if "Blip2ForImageTextRetrieval" in (config.get("architectures") or []):
-        raise StartupError(f"BLIP2_MODEL={model!r} has no language model: it cannot caption; {_SUGGESTION}.")
+        raise StartupError(f"{name} is a {kind!r} checkpoint, not a BLIP-2 one; {_SUGGESTION}.")
+    if RETRIEVAL.architecture in (config.get("architectures") or []):
+        raise StartupError(f"{name} has no language model: it cannot caption; {_SUGGESTION}.")
     family = find_family(kind, language_model)
     if family is None:
         served = " and ".join(family.text_model_type.upper() for family in FAMILIES if family.model_type == kind)
-        raise StartupError(f"BLIP2_MODEL={model!r} has a {language_model!r} language model; {served} ones are served.")
+        raise StartupError(f"{name} has a {language_model!r} language model; {served} ones are served.")
     if config.get("image_token_index") is None:
         raise StartupError(
-            f"BLIP2_MODEL={model!r} is an old conversion without image_token_index in its config.json:"
+            f"{name} is an old conversion without image_token_index in its config.json:"
             " download the current revision of the checkpoint."
         )
     return family
 
 
-def _weight_files(folder: Path, model: str) -> list[Path]:
+def _weight_files(folder: Path, name: str) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = _read_json(index, model).get("weight_map")
+        weight_map = _read_json(index, name).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise StartupError(f"BLIP2_MODEL={model!r}: {index.name} names no weights; download it again.")
-        return [folder / str(name) for name in sorted(set(weight_map.values()))]
+            raise StartupError(f"{name}: {index.name} names no weights; download it again.")
+        return [folder / str(file) for file in sorted(set(weight_map.values()))]
     return [folder / "model.safetensors"]
 
 
-def read_headers(folder: Path, model: str) -> dict[str, Shape]:
+def read_headers(folder: Path, name: str) -> dict[str, Shape]:
     """Return the names and shapes of all weights, reading only the files' headers.
 
     Raises:
         StartupError: a file is missing, cut short or damaged.
     """
     shapes: dict[str, Shape] = {}
-    for path in _weight_files(folder, model):
-        shapes |= _read_header(path, model)
+    for path in _weight_files(folder, name):
+        shapes |= _read_header(path, name)
     return shapes
 
 
-def fingerprint(folder: Path, model: str, quantize: str = "none") -> bytes:
+def fingerprint(folder: Path, name: str, quantize: str = "none") -> bytes:
     """Return 32 bytes that change with the checkpoint's files and with `quantize`, which makes another model of them.
 
     Covers all of the JSON files; of the weights the size, the modification time and samples from header to end, as an
@@ -155,7 +178,7 @@ def fingerprint(folder: Path, model: str, quantize: str = "none") -> bytes:
     digest = hashlib.sha256(b"" if quantize == "none" else quantize.encode())
     for path in [*sorted(folder.glob("*.json")), *sorted((folder / INSTRUCTION_TOKENIZER).glob("*.json"))]:
         digest.update(path.name.encode() + path.read_bytes())
-    for path in _weight_files(folder, model):
+    for path in _weight_files(folder, name):
         about = path.stat()
         digest.update(f"{path.name} {about.st_size} {about.st_mtime_ns}".encode())
         with path.open("rb") as file:
@@ -165,16 +188,14 @@ def fingerprint(folder: Path, model: str, quantize: str = "none") -> bytes:
     return digest.digest()
 
 
-def _read_header(path: Path, model: str) -> dict[str, Shape]:
+def _read_header(path: Path, name: str) -> dict[str, Shape]:
     if not path.is_file():
-        raise _incomplete(model, path.name, " (only safetensors are read)")
+        raise _incomplete(name, path.name, "", " (only safetensors are read)")
     try:
         with safe_open(path, framework="pt") as weights:  # opening it compares the header with the file's length
             return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise StartupError(
-            f"BLIP2_MODEL={model!r}: {path.name} is cut short or damaged ({error}); download it again."
-        ) from None
+        raise StartupError(f"{name}: {path.name} is cut short or damaged ({error}); download it again.") from None
 
 
 def check_cache_folder(folder: str | None) -> None:
@@ -195,19 +216,18 @@ def check_cache_folder(folder: str | None) -> None:
         ) from None
 
 
-def _read_json(path: Path, model: str) -> dict[str, Any]:
+def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _incomplete(model, path.name) from None
+        raise _incomplete(name, path.name) from None
     except (OSError, ValueError) as error:
-        raise StartupError(f"BLIP2_MODEL={model!r}: {path.name} cannot be read ({error}).") from None
+        raise StartupError(f"{name}: {path.name} cannot be read ({error}).") from None
     if not isinstance(content, dict):
-        raise StartupError(f"BLIP2_MODEL={model!r}: {path.name} holds no JSON object.")
+        raise StartupError(f"{name}: {path.name} holds no JSON object.")
     return content
 
 
-def _incomplete(model: str, missing: str, hint: str = "") -> StartupError:
-    return StartupError(
-        f"BLIP2_MODEL={model!r} is incomplete: {missing} is missing{hint}; download it again, or {_SUGGESTION}."
-    )
+def _incomplete(name: str, missing: str, suggestion: str = "", hint: str = "") -> StartupError:
+    instead = f", or {suggestion}" if suggestion else ""
+    return StartupError(f"{name} is incomplete: {missing} is missing{hint}; download it again{instead}.")

@@ -14,7 +14,7 @@ from transformers import BitsAndBytesConfig
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.families import Family
+from blip2_serve.families import Architecture, Family
 
 REQUIREMENTS = "requirements-quantize.txt"
 _LIBRARIES = ("bitsandbytes", "accelerate")
@@ -49,7 +49,7 @@ def _packed_widths(family: Family, text_config: Any) -> list[int]:
     return [math.prod(getattr(text_config, name) for name in names) for names in family.packed_widths]
 
 
-def quantization_config(bits: str, family: Family, dtype: torch.dtype) -> BitsAndBytesConfig:
+def quantization_config(bits: str, family: Architecture, dtype: torch.dtype) -> BitsAndBytesConfig:
     """Configure `from_pretrained` for `bits` "int8" (LLM.int8) or "int4" (NF4, multiplied in `dtype`)."""
     # It logs missing optional kernels when imported, and casts at the first product; neither is news.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

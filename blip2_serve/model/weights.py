@@ -10,18 +10,18 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
 
 from blip2_serve.errors import StartupError
-from blip2_serve.families import Family
+from blip2_serve.families import Architecture
 from blip2_serve.model.device import Placement
 from blip2_serve.model.locate import Shape
 from blip2_serve.model.quantization import quantization_config
 
 
-def model_class(family: Family) -> Any:
-    """Return transformers' class for the family's models."""
+def model_class(family: Architecture) -> Any:
+    """Return transformers' class for these models."""
     return getattr(transformers, family.architecture)
 
 
-def check_weights(model: str, family: Family, config: Any, headers: dict[str, Shape]) -> None:
+def check_weights(name: str, family: Architecture, config: Any, headers: dict[str, Shape]) -> None:
     """Compare names and shapes with the config's: transformers would draw missing weights at random.
 
     Raises:
@@ -33,9 +33,9 @@ def check_weights(model: str, family: Family, config: Any, headers: dict[str, Sh
     found = _as_loaded(empty, headers)
     tied: dict[str, str] = empty.all_tied_weights_keys
     sources = {tied.get(name, name) for name in found}  # a file may hold any one of tied weights
-    _refuse(model, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
+    _refuse(name, "are missing", [name for name in wanted if tied.get(name, name) not in sources])
     _refuse(
-        model,
+        name,
         "have another shape than config.json says",
         [name for name in wanted if found.get(name, wanted[name]) != wanted[name]],
     )
@@ -47,15 +47,15 @@ def _as_loaded(empty: Any, headers: dict[str, Shape]) -> dict[str, Shape]:
     return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
 
 
-def _refuse(model: str, what_is_wrong: str, names: list[str]) -> None:
+def _refuse(name: str, what_is_wrong: str, names: list[str]) -> None:
     if names:
         raise StartupError(
-            f"BLIP2_MODEL={model!r} cannot be served: weights {what_is_wrong} ({len(names)}, the first is {names[0]});"
+            f"{name} cannot be served: weights {what_is_wrong} ({len(names)}, the first is {names[0]});"
             " download it again."
         )
 
 
-def load_weights(folder: Path, placement: Placement, family: Family) -> Any:
+def load_weights(folder: Path, placement: Placement, family: Architecture) -> Any:
     """Load the model onto its device, in evaluation mode, without gradients.
 
     Raises:
@@ -74,7 +74,7 @@ def load_weights(folder: Path, placement: Placement, family: Family) -> Any:
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
     # `check_weights` has compared names already; here transformers reports weights that it made up.
-    _refuse(folder.name, "are missing", sorted(report["missing_keys"]))
+    _refuse(f"the checkpoint in {folder.name!r}", "are missing", sorted(report["missing_keys"]))
     if placement.device_map == "auto":
         _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
     # Weights placed by `device_map` must not be moved, packed ones least of all.
@@ -82,7 +82,7 @@ def load_weights(folder: Path, placement: Placement, family: Family) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _placing(placement: Placement, family: Family) -> dict[str, Any]:
+def _placing(placement: Placement, family: Architecture) -> dict[str, Any]:
     """Arguments with which `from_pretrained` places weights itself; none if they are moved afterwards."""
     spread = placement.device_map == "auto"
     device_map = {"device_map": "auto" if spread else {"": placement.device}}

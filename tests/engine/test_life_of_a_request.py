@@ -248,7 +248,7 @@ def test_more_requests_than_rows_are_all_answered(model: Any) -> None:
 
 def test_pixels_are_normalised_bit_by_bit_as_the_image_processor_does_it(model: Any) -> None:
     picture = wide_models.image(3)
-    assert torch.equal(encoder_of(model).normalise([picture.pixels]), wide_models.pixel_values_of(picture))
+    assert torch.equal(encoder_of(model).tower.normalise([picture.pixels]), wide_models.pixel_values_of(picture))
 
 
 def test_pixels_of_another_size_fail_alone(model: Any) -> None:

@@ -12,6 +12,7 @@ from transformers import (
     BertTokenizer,
     Blip2Config,
     Blip2ForConditionalGeneration,
+    Blip2ForImageTextRetrieval,
     Blip2Processor,
     BlipImageProcessorPil,
     InstructBlipConfig,
@@ -43,6 +44,31 @@ def save_tiny_checkpoint(folder: Path, family: str, *, seed: int = 0, **text_con
     else:
         processor = Blip2Processor(image_processor, tokenizer, num_query_tokens=NUM_QUERY_TOKENS)
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_retrieval_checkpoint(folder: Path, *, seed: int = 1, tower_of: Path | None = None) -> Path:
+    """Write a random matching checkpoint with its processor; its tower, but for the last norm, may be another's."""
+    tokenizer = instruction_tokenizer()
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tower = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    reads = {"vocab_size": len(tokenizer), "encoder_hidden_size": 32, "use_qformer_text_input": True}
+    config = Blip2Config(
+        vision_config={**tower, "hidden_size": 32, "image_size": IMAGE_SIZE, "patch_size": 14},
+        qformer_config={**tower, "hidden_size": 24, "max_position_embeddings": 64, **reads},
+        num_query_tokens=NUM_QUERY_TOKENS,
+        image_text_hidden_size=16,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    model = _widened(Blip2ForImageTextRetrieval(config), seed)
+    if tower_of is not None:
+        seeing = Blip2ForConditionalGeneration.from_pretrained(tower_of).vision_model.state_dict()
+        kept = {name: weight for name, weight in seeing.items() if "post_layernorm" not in name}
+        model.vision_model.load_state_dict(kept, strict=False)
+    torch.nn.init.normal_(model.vision_model.post_layernorm.weight, mean=1.0, std=0.1)
+    model.save_pretrained(folder)
+    image_processor = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    Blip2Processor(image_processor, tokenizer, num_query_tokens=NUM_QUERY_TOKENS).save_pretrained(folder)
     return folder
 
 
@@ -88,10 +114,16 @@ def _t5(vocab_size: int, **overrides: object) -> T5Config:
 
 
 def _widened(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    language_model = model.language_model
+    language_model = getattr(model, "language_model", None)
+    if language_model is None:
+        return _with_wide_matrices(model, seed)
     if language_model.config.model_type == "t5" and not language_model.config.scale_decoder_outputs:
         # Flan-T5's head is its own matrix; transformers ties it unless the file holds both.
         language_model.lm_head.weight = torch.nn.Parameter(language_model.lm_head.weight.detach().clone())
+    return _with_wide_matrices(model, seed)
+
+
+def _with_wide_matrices(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -27,7 +27,7 @@ class Turn(NamedTuple):
 def caption(scene: Scene) -> str:
     """Return the one right caption, such as "a red circle above a blue square on a white background"."""
     first = _name(scene.items[0])
-    ground = f"on {_with_article(scene.background)} background"
+    ground = f"on {with_article(scene.background)} background"
     if scene.relation is None:
         return f"{first} {ground}"
     return f"{first} {scene.relation} {_name(scene.items[1])} {ground}"
@@ -124,7 +124,7 @@ def words() -> list[str]:
 def _presence(scene: Scene, shape: str) -> Turn:
     found = [item for item in scene.items if item.shape == shape]
     about = found[0] if len(found) == 1 else None
-    return Turn(f"is there {_with_article(shape)}?", "yes" if found else "no", about)
+    return Turn(f"is there {with_article(shape)}?", "yes" if found else "no", about)
 
 
 def _places(scene: Scene) -> list[Turn]:
@@ -138,8 +138,9 @@ def _places(scene: Scene) -> list[Turn]:
 
 
 def _name(item: Item) -> str:
-    return _with_article(f"{item.color} {item.shape}")
+    return with_article(f"{item.color} {item.shape}")
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """Return "a red circle", "an orange square"."""
     return f"an {words}" if words.startswith("orange") else f"a {words}"

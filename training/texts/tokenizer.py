@@ -1,12 +1,13 @@
 """The checkpoints' tokenizers: byte-level BPE in which every word of the language is one token.
 
-Both mirror the tokenizers of the large checkpoints, so that the same code loads them: OPT's begins a text
-with `</s>` (id 2) and pads with id 1, Flan-T5's ends a text with `</s>` (id 1) and pads with id 0.
+All mirror the tokenizers of the large checkpoints, so that the same code loads them: OPT's begins a text with `</s>`
+(id 2) and pads with id 1, Flan-T5's ends a text with `</s>` (id 1) and pads with id 0; the matching heads' is BERT's,
+which ignores case, stands a text between `[CLS]` and `[SEP]` and pads with id 0.
 """
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from training.texts.language import corpus
@@ -19,15 +20,23 @@ MAX_CONTEXT = 512
 def opt_tokenizer() -> PreTrainedTokenizerFast:
     """Build OPT's: `</s>` once before the text, none after it."""
     tokenizer = _trained(["<s>", "<pad>", "</s>", "<unk>"])
-    tokenizer.post_processor = _template(tokenizer, "</s> $A")
+    tokenizer.post_processor = _template(tokenizer, "</s> $A", "</s>")
     return _wrapped(tokenizer, bos_token="</s>", eos_token="</s>")
 
 
 def t5_tokenizer() -> PreTrainedTokenizerFast:
     """Build Flan-T5's: `</s>` once after the text."""
     tokenizer = _trained(["<pad>", "</s>", "<unk>"])
-    tokenizer.post_processor = _template(tokenizer, "$A </s>")
+    tokenizer.post_processor = _template(tokenizer, "$A </s>", "</s>")
     return _wrapped(tokenizer, eos_token="</s>")
+
+
+def bert_tokenizer() -> PreTrainedTokenizerFast:
+    """Build that of the matching heads: `[CLS]` before the text and `[SEP]` after it, case ignored."""
+    tokenizer = _trained(["[PAD]", "[CLS]", "[SEP]", "[UNK]"])
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.post_processor = _template(tokenizer, "[CLS] $A [SEP]", "[CLS]", "[SEP]")
+    return _wrapped(tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]")
 
 
 def _trained(special_tokens: list[str]) -> Tokenizer:
@@ -45,18 +54,17 @@ def _trained(special_tokens: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def _template(tokenizer: Tokenizer, single: str) -> processors.TemplateProcessing:
-    return processors.TemplateProcessing(single=single, special_tokens=[("</s>", tokenizer.token_to_id("</s>"))])
+def _template(tokenizer: Tokenizer, single: str, *marks: str) -> processors.TemplateProcessing:
+    tokens = [(mark, tokenizer.token_to_id(mark)) for mark in marks]
+    return processors.TemplateProcessing(single=single, special_tokens=tokens)
 
 
 def _wrapped(tokenizer: Tokenizer, **tokens: str) -> PreTrainedTokenizerFast:
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        pad_token="<pad>",
         model_max_length=MAX_CONTEXT,
         clean_up_tokenization_spaces=False,
-        **tokens,
+        **{"unk_token": "<unk>", "pad_token": "<pad>", **tokens},
     )
     wrapped.add_tokens([AddedToken(IMAGE_TOKEN, normalized=False, special=True)], special_tokens=True)
     return wrapped

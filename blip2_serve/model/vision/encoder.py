@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from blip2_serve.model.linear import linear_of
+from blip2_serve.model.linear import linear_of, norm_of
 from blip2_serve.model.vision.instructed_qformer import InstructedQFormer
 from blip2_serve.model.vision.qformer import QFormer
 from blip2_serve.model.vision.tower import VisionTower
@@ -16,52 +16,40 @@ from blip2_serve.model.vision.tower import VisionTower
 _QFORMERS: dict[bool, type[QFormer] | type[InstructedQFormer]] = {False: QFormer, True: InstructedQFormer}
 
 
-class ImageEncoder:
-    """The vision half of a `Blip2ForConditionalGeneration`, for pictures already resized to its square.
+class ImageTower:
+    """Pixels, already resized to the model's square, to the ViT's states before its last norm.
 
     Rescaling and normalising are table look-ups: `image_processor` (BlipImageProcessorPil) converts each of the 256
     levels of each channel once, so the result is bit-equal to its own.
     """
 
-    def __init__(self, model: Any, image_processor: Any, *, reads_instruction: bool = False) -> None:
-        self._size: int = model.config.vision_config.image_size
-        self._table = _levels(image_processor).flatten().to(model.device)
-        self._first_level = torch.tensor([[0], [256], [512]], dtype=torch.int32, device=model.device)
-        self._dtype = model.get_input_embeddings().weight.dtype
-        self._tower = VisionTower(model.vision_model)
-        self._qformer = _QFORMERS[reads_instruction](model.qformer)
-        self._reads_instruction = reads_instruction
-        self._queries = model.query_tokens.data
-        self._project = linear_of(model.language_projection)
-        self._run: Callable[..., torch.Tensor] = self._encode
-        self._is_packed = any(weight.is_meta for weight in model.vision_model.parameters())
+    def __init__(self, vision_model: Any, image_processor: Any) -> None:
+        self._size: int = vision_model.config.image_size
+        device = vision_model.embeddings.class_embedding.device
+        self._table = _levels(image_processor).flatten().to(device)
+        self._first_level = torch.tensor([[0], [256], [512]], dtype=torch.int32, device=device)
+        self._run: Callable[..., torch.Tensor] = VisionTower(vision_model).__call__
+        self._is_packed = any(weight.is_meta for weight in vision_model.parameters())
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one picture."""
+        return self._size * self._size * 3
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[bytes], instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
-        """images: S * S * 3 bytes RGB each; returns (images, query tokens, text width) in the compute dtype.
-
-        `instructions` are the prompts' ids, one sequence per image, for a Q-Former that reads them.
+    def __call__(self, images: Sequence[bytes]) -> torch.Tensor:
+        """images: S * S * 3 bytes RGB each; returns (images, 1 + patches, vision width).
 
         Raises:
             ValueError: an image has another size.
         """
-        pixel_values = self.normalise(images)
-        return self._run(pixel_values, instructions) if self._reads_instruction else self._run(pixel_values)
+        return self._run(self.normalise(images))
 
     def trace(self) -> None:
-        """Record the encoder, so that it runs as a single call that does not need the interpreter's lock.
-
-        A thread that encodes beside one that decodes would otherwise ask for the lock at each of some hundred
-        operations. The same kernels run in the same order, so not a bit changes. torch.jit is deprecated in favour of
-        torch.compile, which needs a C++ compiler at run time. Packed weights (see model/linear.py) cannot be recorded;
-        models that have them spend their time in the operations, not between them. Nor can prompts of varying lengths.
-        """
-        if self._is_packed or self._reads_instruction:
-            return
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        """Record the tower, see `traced`; packed weights (model/linear.py) cannot be recorded."""
+        if not self._is_packed:
             pixel_values = torch.zeros(2, 3, self._size, self._size, device=self._table.device)
-            self._run = torch.jit.trace(self._encode, pixel_values, check_trace=False)  # type: ignore[no-untyped-call]
+            self._run = traced(self._run, pixel_values)
 
     def normalise(self, images: Sequence[bytes]) -> torch.Tensor:
         """Return (images, 3, S, S) float32, bit-equal to the image processor's.
@@ -71,17 +59,76 @@ class ImageEncoder:
         """
         side = self._size
         for pixels in images:
-            if len(pixels) != side * side * 3:
+            if len(pixels) != self.num_bytes:
                 raise ValueError(f"{len(pixels)} bytes are not a {side} x {side} RGB picture")
         levels = torch.frombuffer(bytearray(b"".join(images)), dtype=torch.uint8).to(self._table.device)
         by_channel = levels.view(len(images), -1, 3).mT.int() + self._first_level
         return self._table[by_channel].view(len(images), 3, side, side)
 
-    def _encode(self, pixel_values: torch.Tensor, instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
-        """pixel_values (n, 3, S, S) float32; casts as `Blip2ForConditionalGeneration.generate` does, in its order."""
-        seen = self._tower(pixel_values)
+
+class ImageEncoder:
+    """The vision half of a `Blip2ForConditionalGeneration`: a picture is seen by the tower, then read."""
+
+    def __init__(self, model: Any, image_processor: Any, *, reads_instruction: bool = False) -> None:
+        self._dtype = model.get_input_embeddings().weight.dtype
+        self.tower = ImageTower(model.vision_model, image_processor)
+        self._norm = norm_of(model.vision_model.post_layernorm)
+        self._qformer = _QFORMERS[reads_instruction](model.qformer)
+        self._reads_instruction = reads_instruction
+        self._queries = model.query_tokens.data
+        self._project = linear_of(model.language_projection)
+        self._run: Callable[..., torch.Tensor] = self._answer
+        self._is_packed = any(weight.is_meta for weight in model.vision_model.parameters())
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[bytes], instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
+        """See and read images of S * S * 3 bytes; returns (images, query tokens, text width) in the compute dtype.
+
+        Raises:
+            ValueError: an image has another size.
+        """
+        return self.read(self.see(images), instructions)
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[bytes]) -> torch.Tensor:
+        """See images of S * S * 3 bytes RGB; returns (images, 1 + patches, vision width), see `ImageTower`."""
+        return self.tower(images)
+
+    @torch.inference_mode()
+    def read(self, states: torch.Tensor, instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
+        """Read what was seen; returns (images, query tokens, text width) in the compute dtype.
+
+        `instructions` are the prompts' ids, one sequence per image, for a Q-Former that reads them.
+        """
+        return self._run(states, instructions) if self._reads_instruction else self._run(states)
+
+    def trace(self) -> None:
+        """Record the encoder, see `traced`; neither packed weights nor prompts of varying lengths can be recorded."""
+        if self._is_packed or self._reads_instruction:
+            return
+        self.tower.trace()
+        with torch.inference_mode():
+            states = self.see([bytes(self.tower.num_bytes)] * 2)
+        self._run = traced(self._answer, states)
+
+    def _answer(self, states: torch.Tensor, instructions: Sequence[Sequence[int]] = ()) -> torch.Tensor:
+        """states (n, 1 + patches, width); casts as `Blip2ForConditionalGeneration.generate` does, in its order."""
+        seen = self._norm(states)
         answers = self._qformer(self._queries.expand(seen.shape[0], -1, -1), seen, instructions)
         return self._project(answers.to(seen.dtype)).to(self._dtype)
+
+
+def traced(run: Callable[..., torch.Tensor], example: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Record a function of one tensor, so that it runs as a single call that does not need the interpreter's lock.
+
+    A thread that encodes beside one that decodes would otherwise ask for the lock at each of some hundred operations.
+    The same kernels run in the same order, so not a bit changes. torch.jit is deprecated in favour of torch.compile,
+    which needs a C++ compiler at run time.
+    """
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        recorded: Callable[..., torch.Tensor] = torch.jit.trace(run, example, check_trace=False)  # type: ignore[no-untyped-call]
+    return recorded
 
 
 def _levels(image_processor: Any) -> torch.Tensor:

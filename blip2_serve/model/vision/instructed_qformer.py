@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from blip2_serve.model.linear import norm_of
 from blip2_serve.model.vision.qformer import FeedForward, QFormerLayer
+from blip2_serve.model.vision.words import Words
 
 
 class InstructedQFormer:
@@ -21,9 +21,8 @@ class InstructedQFormer:
         embeddings = qformer.embeddings
         self._dtype: torch.dtype = embeddings.layernorm.weight.dtype
         self._norm = norm_of(embeddings.layernorm)
-        self._words = embeddings.word_embeddings.weight.data
-        self._positions = embeddings.position_embeddings.weight.data
-        self._layers = [_Layer(layer) for layer in qformer.encoder.layer]
+        self._words = Words(embeddings)
+        self._layers = [ReadingLayer(layer) for layer in qformer.encoder.layer]
 
     def __call__(
         self, queries: torch.Tensor, seen: torch.Tensor, instructions: Sequence[Sequence[int]]
@@ -33,42 +32,39 @@ class InstructedQFormer:
         queries (n, query tokens, width), seen (n, patches, vision width), floats of any dtype. Returns (n, query
         tokens, width) in the weights' dtype.
         """
-        words, mask = self._read(instructions, queries.shape[1])
+        words, mask = self._words(instructions, queries.shape[1])
         hidden, seen = torch.cat([queries, words], dim=1), seen.to(self._dtype)
         hidden = self._norm(hidden.to(self._dtype))
         for layer in self._layers:
             hidden = layer(hidden, seen, mask, queries.shape[1])
         return hidden[:, : queries.shape[1]]
 
-    def _read(
-        self, instructions: Sequence[Sequence[int]], num_queries: int
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embed prompts to (n, longest, width), padded on the right.
 
-        Returns with them a mask (n, 1, 1, queries + longest) bool, or None without padding.
-        """
-        lengths = torch.tensor([len(ids) for ids in instructions], device=self._words.device)
-        longest = max(map(len, instructions))
-        ids = [[*each, *[0] * (longest - len(each))] for each in instructions]
-        indices = torch.tensor(ids, dtype=torch.int64, device=self._words.device)
-        words = F.embedding(indices, self._words) + self._positions[:longest]
-        if min(map(len, instructions)) == longest:
-            return words, None
-        places = torch.arange(num_queries + longest, device=self._words.device)
-        return words, (places < num_queries + lengths[:, None])[:, None, None]
-
-
-class _Layer:
-    """A Q-Former layer in which the prompt's tokens take part."""
+class ReadingLayer:
+    """A Q-Former layer in which a text's tokens take part."""
 
     def __init__(self, layer: Any) -> None:
-        self._layer = QFormerLayer(layer)
-        self._feed_forward_text = FeedForward(layer.intermediate, layer.output)
+        self.layer = QFormerLayer(layer)
+        self.feed_forward_text = FeedForward(layer.intermediate, layer.output)
 
     def __call__(
         self, hidden: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor | None, num_queries: int
     ) -> torch.Tensor:
         """hidden (n, query tokens + text, width), seen (n, patches, vision width), mask (n, 1, 1, all tokens) bool."""
-        mixed = self._layer.attend(hidden, mask)
-        queries = self._layer.feed_forward(self._layer.look(mixed[:, :num_queries], seen))
-        return torch.cat([queries, self._feed_forward_text(mixed[:, num_queries:])], dim=1)
+        return self.look_at(hidden, self.layer.keys_and_values(seen), mask, num_queries)
+
+    def look_at(
+        self,
+        hidden: torch.Tensor,
+        keys_and_values: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        num_queries: int,
+    ) -> torch.Tensor:
+        """As a call, with the pictures as `QFormerLayer.keys_and_values` made them."""
+        mixed = self.layer.attend(hidden, mask)
+        queries = self.layer.feed_forward(self.layer.look_at(mixed[:, :num_queries], keys_and_values))
+        return torch.cat([queries, self.feed_forward_text(mixed[:, num_queries:])], dim=1)
+
+    def read(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Let the tokens of n texts, (n, text, width), attend to each other; there are no queries and no pictures."""
+        return self.feed_forward_text(self.layer.attend(hidden, mask))

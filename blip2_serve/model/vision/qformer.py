@@ -58,9 +58,17 @@ class QFormerLayer:
 
     def look(self, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Let hidden (n, query tokens, width) attend to seen (n, patches, vision width), in layers that do."""
-        if not self._looks:
+        return self.look_at(hidden, self.keys_and_values(seen)) if self._looks else hidden
+
+    def keys_and_values(self, seen: torch.Tensor) -> torch.Tensor | None:
+        """What `look_at` needs of seen (n, patches, vision width): (n, patches, 2 * width); None where nobody looks."""
+        return self._cross_inputs(seen) if self._looks else None
+
+    def look_at(self, hidden: torch.Tensor, keys_and_values: torch.Tensor | None) -> torch.Tensor:
+        """Let hidden (n, query tokens, width) attend to the n pictures of `keys_and_values`."""
+        if keys_and_values is None:
             return hidden
-        keys, values = self._cross_inputs(seen).chunk(2, dim=-1)
+        keys, values = keys_and_values.chunk(2, dim=-1)
         mixed = attend(self._cross_query(hidden), keys, values, self._num_heads)
         return self._cross_norm(self._cross_output(mixed) + hidden)
 

@@ -13,7 +13,10 @@ from blip2_serve.model.linear import linear_of, norm_of
 
 
 class VisionTower:
-    """Runs a `Blip2VisionModel`: pixels in, one state per patch out."""
+    """Runs a `Blip2VisionModel` but for its last norm: pixels in, one state per patch out.
+
+    Published checkpoints share one frozen tower and have each their own last norm, so whoever reads the states has it.
+    """
 
     def __init__(self, vision_model: Any) -> None:
         embeddings = vision_model.embeddings
@@ -26,14 +29,13 @@ class VisionTower:
         self._first = embeddings.class_embedding.data.to(dtype) + positions[:, :1]
         self._positions = positions[:, 1:]
         self._layers = [_VisionLayer(layer) for layer in vision_model.encoder.layers]
-        self._norm = norm_of(vision_model.post_layernorm)
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """pixel_values (n, 3, S, S); returns (n, 1 + patches, width) in the weights' dtype, the class token first."""
         hidden = self._embed(pixel_values.to(self._weight.dtype))
         for layer in self._layers:
             hidden = layer(hidden)
-        return self._norm(hidden)
+        return hidden
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embed the patches; the convolution's stride is its width, so it is one product with all of them."""

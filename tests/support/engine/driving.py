@@ -38,7 +38,7 @@ def transformers_encoder(model: Any) -> EncodeImages:
 
     @torch.inference_mode()
     def encode(images: Sequence[bytes], instructions: Sequence[tuple[int, ...]]) -> torch.Tensor:
-        seen = model.vision_model(encoder_of(model).normalise(images).to(model.dtype)).last_hidden_state
+        seen = model.vision_model(encoder_of(model).tower.normalise(images).to(model.dtype)).last_hidden_state
         queries = model.query_tokens.expand(len(seen), -1, -1)
         answers = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
         image_tokens: torch.Tensor = model.language_projection(answers)

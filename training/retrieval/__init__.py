@@ -1,0 +1,1 @@
+"""Training of the matching and contrastive heads, `demo-itm`, on the finished tower of `demo`."""
