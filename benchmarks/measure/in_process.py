@@ -75,7 +75,7 @@ def run_engine(subject: Subject, backend: Any, images: list[bytes], decoding: De
     """All images as requests that come at once, until the last is answered; raises RuntimeError where one fails."""
     engine = Engine(
         backend,
-        subject.encode_images,
+        {"caption": subject.encode_images},
         lambda ids: "",
         image_cache=ImageCache(0),
         max_rows=max(16, len(images) * decoding.num_beams),

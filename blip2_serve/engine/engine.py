@@ -3,19 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from blip2_serve.engine.backends import Backend
 from blip2_serve.engine.cache.rows import RowBooks, make_books, shape_for
 from blip2_serve.engine.decoding.stopping import Decode
 from blip2_serve.engine.loop import Loop
-from blip2_serve.engine.messages import Event, Failed, Finished, Request, Stats
-from blip2_serve.engine.runner import EncodeImages, Runner
+from blip2_serve.engine.messages import Event, Failed, ReaderName, Request, RetrievalRequest, Stats, TokenEvent
+from blip2_serve.engine.retrieval.compare import CompareTexts
+from blip2_serve.engine.retrieval.line import RetrievalLine
+from blip2_serve.engine.retrieval.sequence import AnySequence, RetrievalState
+from blip2_serve.engine.runner import Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import SequenceState
 from blip2_serve.engine.vision.batcher import VisionBatcher
 from blip2_serve.engine.vision.encoders import Encoders
-from blip2_serve.engine.vision.image_cache import ImageCache
+from blip2_serve.engine.vision.image_cache import ImageCache, Kept
+from blip2_serve.engine.vision.look import Reader
 from blip2_serve.engine.watchdog import Watchdog
 from blip2_serve.errors import Busy, EngineDead, InvalidField, PromptTooLong
 from blip2_serve.memory import give_back_free_memory
@@ -32,24 +36,29 @@ STOP_TIMEOUT_S = 10.0
 class Engine:
     """Runs requests; see `submit`, `cancel`, `start`, `stop`.
 
-    `decode` turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and
-    with them the cache (see `make_books`); `max_queue` bounds the requests that wait. `max_images_per_step` and
-    `max_prefill_tokens` bound the work that keeps running rows from their next token, `fair_rows` a client's rows of a
-    step while others are here. Images are encoded in
-    `encoder_threads` threads beside the loop, or, where that is 0, between its decode steps. The engine is dead when
-    one call of the model takes longer than `call_timeout_s`; a step may make several.
+    `readers` look at pictures, `compare_texts` are the retrieval heads; `keeps_states`: both share a tower. `decode`
+    turns ids into text, for streams and stop strings. `max_rows` bounds the rows that decode together, and with them
+    the cache (see `make_books`); `max_queue` bounds the requests that wait. `max_images_per_step`, `max_texts_per_step`
+    and `max_prefill_tokens` bound the work that keeps running rows from their next token, `fair_rows` a client's rows
+    of a step while others are here. Images are encoded, and texts compared, in `encoder_threads` threads each beside
+    the loop, or, where that is 0, between its decode steps. The engine is dead when one call of the model takes longer
+    than `call_timeout_s`; a step may make several.
     """
 
     def __init__(
         self,
         backend: Backend,
-        encode_images: EncodeImages,
+        readers: Mapping[ReaderName, Reader],
         decode: Decode,
         *,
         image_cache: ImageCache,
+        vision_cache: ImageCache | None = None,
+        compare_texts: CompareTexts | None = None,
+        keeps_states: bool = False,
         max_rows: int = 64,
         max_queue: int = 256,
         max_images_per_step: int = 4,
+        max_texts_per_step: int = 64,
         max_prefill_tokens: int = 512,
         fair_rows: int = 16,
         encoder_threads: int = 0,
@@ -57,13 +66,15 @@ class Engine:
     ) -> None:
         self._backend = backend
         self._max_queue = max_queue
-        self._image_cache = image_cache
+        self._kept = Kept(image_cache, vision_cache or ImageCache(0))
         self._books = make_books(max_rows)
         self._watchdog = Watchdog(call_timeout_s, self._die)
-        self._runner = Runner(backend, encode_images, self._books, self._watchdog.begin)
-        self._encoders = Encoders(self._runner.encode, encoder_threads, self._end_encoding)
+        self._runner = Runner(backend, readers, self._books, self._watchdog.begin, compare_texts, keeps_states)
+        self._encoders = Encoders(self._runner.look, encoder_threads, self._end_encoding)
+        self._comparers = Encoders(self._runner.compare, encoder_threads, self._end_encoding, "comparer")
         scheduler, vision = Scheduler(self._books, max_prefill_tokens, fair_rows), VisionBatcher(max_images_per_step)
-        self._loop = Loop(self._runner, scheduler, vision, self._encoders, image_cache, decode, self._tell)
+        queues = scheduler, vision, RetrievalLine(max_texts_per_step)
+        self._loop = Loop(self._runner, *queues, self._encoders, self._comparers, self._kept, decode, self._tell)
 
         self._lock = threading.Lock()
         self._sinks: dict[int, Sink] = {}
@@ -72,8 +83,8 @@ class Engine:
         self._is_at_rest = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def submit(self, request: Request, sink: Sink) -> None:
-        """Queue a request; `sink` is told TokenEvents and then one Finished or Failed.
+    def submit(self, request: Request | RetrievalRequest, sink: Sink) -> None:
+        """Queue a request; `sink` is told TokenEvents, if it streams, and then one Finished, Retrieved or Failed.
 
         The engine's thread (or the watchdog's) calls the sink, which has to be quick.
 
@@ -82,7 +93,11 @@ class Engine:
             Busy: the queue is full.
             EngineDead: the loop has stopped.
         """
-        sequence = make_sequence(request, self._backend, self._books)
+        sequence: AnySequence
+        if isinstance(request, Request):
+            sequence = make_sequence(request, self._backend, self._books)
+        else:
+            sequence = RetrievalState(request)
         with self._lock:
             if self._death is not None:
                 raise EngineDead(self._death)
@@ -113,8 +128,8 @@ class Engine:
         until = time.monotonic() + timeout_s
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        encoders_ended = self._encoders.stop(max(0.0, until - time.monotonic()))
-        if self._thread.is_alive() or not encoders_ended:
+        both = [each.stop(max(0.0, until - time.monotonic())) for each in (self._encoders, self._comparers)]
+        if self._thread.is_alive() or not all(both):
             logger.error("the engine's current step has not ended within %g s: left behind", timeout_s)
 
     @property
@@ -132,9 +147,10 @@ class Engine:
             num_steps=self._loop.num_steps,
             num_row_steps=self._loop.num_row_steps,
             num_images_encoded=self._loop.num_images,
-            image_cache_hits=self._image_cache.hits,
-            image_cache_misses=self._image_cache.misses,
-            image_cache_bytes=self._image_cache.num_bytes,
+            image_cache_hits=self._kept.image_tokens.hits,
+            image_cache_misses=self._kept.image_tokens.misses,
+            image_cache_bytes=self._kept.image_tokens.num_bytes,
+            vision_cache_bytes=self._kept.vision.num_bytes,
         )
 
     def step(self) -> bool:
@@ -159,7 +175,7 @@ class Engine:
                 else:
                     self._runner.check_books()
                     self._rest(time.monotonic() - busy_until)
-                if not has_work or self._loop.waits_for_images:
+                if not has_work or self._loop.waits_for_encoders:
                     self._wake.wait(IDLE_S)
         except BaseException:
             logger.exception("the engine's loop failed")
@@ -179,7 +195,7 @@ class Engine:
 
     def _tell(self, event: Event) -> None:
         """Call the request's sink; the last event removes the sink, so that every request is answered once."""
-        is_last = isinstance(event, Finished | Failed)
+        is_last = not isinstance(event, TokenEvent)
         find = self._sinks.pop if is_last else self._sinks.get
         sink = find(event.request_id, None)
         if sink is None:

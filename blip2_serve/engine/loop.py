@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterable
 import torch
 
 from blip2_serve.engine.decoding.stopping import Decode, rows_of
-from blip2_serve.engine.messages import Event, Failed, Finished, ImageInput
-from blip2_serve.engine.runner import Failures, Runner
+from blip2_serve.engine.messages import Event, Failed, Finished, ImageInput, Retrieved
+from blip2_serve.engine.retrieval.line import RetrievalLine
+from blip2_serve.engine.retrieval.sequence import AnySequence, RetrievalState, Sight
+from blip2_serve.engine.runner import Runner
 from blip2_serve.engine.scheduler import Scheduler
 from blip2_serve.engine.sequence import SequenceState, Stage
 from blip2_serve.engine.vision.batcher import VisionBatcher
 from blip2_serve.engine.vision.encoders import Encoders
-from blip2_serve.engine.vision.image_cache import ImageCache
+from blip2_serve.engine.vision.image_cache import Kept
+from blip2_serve.engine.vision.look import SEND_IT_AGAIN, Look
 from blip2_serve.errors import Blip2Error, DeadlineExceeded, EngineFailure, Part, UnknownImage
 
 logger = logging.getLogger(__name__)
-
-_SEND_IT_AGAIN = "The picture with this id is not kept any more, or was never sent here: send the picture again."
 
 
 class Loop:
@@ -37,25 +38,29 @@ class Loop:
         runner: Runner,
         scheduler: Scheduler,
         vision: VisionBatcher,
-        encoders: Encoders,
-        image_cache: ImageCache,
+        line: RetrievalLine,
+        encoders: Encoders[Look, Sight],
+        comparers: Encoders[RetrievalState, Retrieved],
+        kept: Kept,
         decode: Decode,
         tell: Callable[[Event], None],
     ) -> None:
-        self.inbox: deque[SequenceState | int] = deque()
+        self.inbox: deque[AnySequence | int] = deque()
         self.num_running = self.num_steps = self.num_row_steps = self.num_images = 0
         self._runner = runner
         self._scheduler = scheduler
         self._vision = vision
+        self._line = line
         self._encoders = encoders
-        self._image_cache = image_cache
+        self._comparers = comparers
+        self._kept = kept
         self._decode = decode
         self._tell = tell
-        self._sequences: dict[int, SequenceState] = {}
+        self._sequences: dict[int, AnySequence] = {}
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """Read the inbox, drop what is overdue, encode a few images, start what fits, decode a token for every row.
+        """Read the inbox, drop what is overdue, look at a few images, compare a few texts, start what fits, decode.
 
         Returns True while anything is left to do.
 
@@ -64,56 +69,85 @@ class Loop:
         """
         self._read_inbox()
         self._drop_overdue()
-        self._encode_images()
+        self._look_at_images()
+        self._compare_texts()
         self._start_sequences()
         self._decode_rows()
         return bool(self._sequences or self.inbox)
 
     @property
-    def waits_for_images(self) -> bool:
+    def waits_for_encoders(self) -> bool:
         """True when idle until an encoder finishes."""
-        return self._encoders.num_begun > 0 and not self.num_running and not self._scheduler.num_queued
+        num_begun = self._encoders.num_begun + self._comparers.num_begun
+        return num_begun > 0 and not self.num_running and not self._scheduler.num_queued
 
     def _read_inbox(self) -> None:
         while self.inbox:
             message = self.inbox.popleft()
-            if isinstance(message, SequenceState):
+            if not isinstance(message, int):
                 self._receive(message)
             elif message in self._sequences:
                 self._leave([self._sequences[message]])
 
-    def _receive(self, sequence: SequenceState) -> None:
-        image = sequence.request.image
+    def _receive(self, sequence: AnySequence) -> None:
         self._sequences[sequence.request.request_id] = sequence
-        image_tokens = self._image_cache.get(image.key)
-        if image_tokens is not None:
-            self._queue([sequence], image_tokens)
-        elif isinstance(image, ImageInput) or self._vision.holds(image.key):
+        if isinstance(sequence, RetrievalState) and sequence.request.image is None:
+            self._line.add(sequence)
+            return
+        image = sequence.image
+        sight = self._kept.sight(image, with_states=isinstance(sequence, RetrievalState) and sequence.request.compares)
+        if sight is not None:
+            self._show([sequence], sight)
+        elif isinstance(image, ImageInput) or self._vision.holds(image.key) or self._kept.has_states(image):
             sequence.stage = Stage.WAITING_FOR_IMAGE
             self._vision.add(sequence)
         else:
-            self._fail(sequence, UnknownImage(_SEND_IT_AGAIN, about=Part.IMAGE_ID))
+            self._fail(sequence, UnknownImage(SEND_IT_AGAIN, about=Part.IMAGE_ID))
 
     def _drop_overdue(self) -> None:
         now = time.monotonic()
         for sequence in [each for each in self._sequences.values() if each.deadline <= now]:
             self._fail(sequence, DeadlineExceeded("the request did not finish within its deadline"))
 
-    def _encode_images(self) -> None:
-        for image, image_tokens in self._encoders.encode(self._vision.next_images).items():
-            waiting = self._vision.pop_waiting(image)
-            if isinstance(image_tokens, Exception):
-                self._fail_all(dict.fromkeys(waiting, image_tokens))
+    def _look_at_images(self) -> None:
+        for look, sight in self._encoders.encode(self._next_looks).items():
+            waiting = self._vision.pop_waiting(look.image)
+            if isinstance(sight, Exception):
+                self._fail_all((sequence, sight) for sequence in waiting)
             else:
                 self.num_images += 1
-                self._image_cache.put(image.key, image_tokens)
-                self._queue(waiting, image_tokens)
+                self._kept.keep(look.image, sight)
+                self._show(waiting, sight)
 
-    def _queue(self, sequences: Iterable[SequenceState], image_tokens: torch.Tensor) -> None:
-        """image_tokens (query tokens, width), in the compute dtype."""
+    def _next_looks(self) -> list[Look]:
+        return [Look(image, self._kept.states(image)) for image in self._vision.next_images()]
+
+    def _show(self, sequences: Iterable[AnySequence], sight: Sight) -> None:
+        """Let sequences go on with what was made of their picture; those that want no more of it are answered."""
         for sequence in sequences:
-            sequence.queue(image_tokens)
-            self._scheduler.add(sequence)
+            if isinstance(sequence, SequenceState):
+                sequence.queue(sight.read)
+                self._scheduler.add(sequence)
+                continue
+            sequence.sight = sight
+            if sequence.num_texts:
+                self._line.add(sequence)
+            else:
+                sequence.stage = Stage.RUNNING
+                self._answer(sequence, sequence.answer())
+
+    def _compare_texts(self) -> None:
+        for sequence, answer in self._comparers.encode(self._line.next_batch).items():
+            if sequence.stage is not Stage.RUNNING:
+                continue  # cancelled, or overdue, while its texts were read
+            if isinstance(answer, Exception):
+                self._fail_all([(sequence, answer)])
+            else:
+                self._answer(sequence, answer)
+
+    def _answer(self, sequence: AnySequence, answer: Finished | Retrieved) -> None:
+        self._leave([sequence])
+        self._tell(answer)
 
     def _start_sequences(self) -> None:
         starting = self._scheduler.admit()
@@ -127,7 +161,7 @@ class Loop:
                 rows = rows_of(sequence, self._runner.ends.ids, self._decode, backend.vocab_size)
                 sequence.run(rows, now)
                 self.num_running += 1
-        self._fail_all(failures)
+        self._fail_all(failures.items())
 
     def _decode_rows(self) -> None:
         if not self.num_running:
@@ -146,30 +180,37 @@ class Loop:
         self._leave(done)  # first: a caller that hears its answer finds the rows free
         for answer in done.values():
             self._tell(answer)
-        self._fail_all(failures)
+        self._fail_all(failures.items())
 
-    def _fail_all(self, failures: Failures) -> None:
-        for sequence, cause in failures.items():
+    def _fail_all(self, failures: Iterable[tuple[AnySequence, Exception]]) -> None:
+        for sequence, cause in failures:
+            if isinstance(cause, UnknownImage):
+                self._fail(sequence, cause)
+                continue
             logger.error("request %d failed: %r", sequence.request.request_id, cause)
             self._fail(sequence, EngineFailure("the model failed on this request; it may work when tried again"))
 
-    def _fail(self, sequence: SequenceState, error: Blip2Error) -> None:
+    def _fail(self, sequence: AnySequence, error: Blip2Error) -> None:
         self._leave([sequence])
         self._tell(Failed(sequence.request.request_id, error))
 
-    def _leave(self, sequences: Iterable[SequenceState]) -> None:
+    def _leave(self, sequences: Iterable[AnySequence]) -> None:
         """Remove sequences from the part that holds them in their stage."""
         running: list[SequenceState] = []
         for sequence in sequences:
             del self._sequences[sequence.request.request_id]
-            match sequence.stage:
-                case Stage.WAITING_FOR_IMAGE:
-                    self._vision.remove(sequence)
-                case Stage.QUEUED:
-                    self._scheduler.remove(sequence)
-                case Stage.RUNNING:
-                    self._scheduler.remove(sequence)
-                    running.append(sequence)
+            if sequence.stage is Stage.WAITING_FOR_IMAGE:
+                self._vision.remove(sequence)
+            elif isinstance(sequence, SequenceState):
+                running += self._leave_rows(sequence)
+            elif sequence.stage is Stage.QUEUED:
+                self._line.remove(sequence)
             sequence.end()
         self.num_running -= len(running)
         self._runner.retire(running)
+
+    def _leave_rows(self, sequence: SequenceState) -> list[SequenceState]:
+        """Take a sequence from the scheduler; returns it if it owns rows."""
+        if sequence.stage in (Stage.QUEUED, Stage.RUNNING):
+            self._scheduler.remove(sequence)
+        return [sequence] if sequence.stage is Stage.RUNNING else []

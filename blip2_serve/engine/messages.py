@@ -5,9 +5,13 @@ of its own without a change above `Engine.submit`.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from blip2_serve.errors import Blip2Error, InvalidField
 from blip2_serve.options import DecodingOptions, FinishReason, draws_beams
+
+ReaderName = Literal["caption", "retrieval"]
+"""Which model reads a picture: one makes image tokens of it, the other unit vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +19,25 @@ class ImageInput:
     """A picture at the model's own size.
 
     `pixels` are S * S * 3 bytes, RGB, line by line, already resized to the model's square. `instruction_ids` are the
-    prompt in the tokens of a Q-Former that reads it. `key` is a SHA-256 of everything the image tokens depend on: the
-    uploaded bytes, the instruction and the checkpoint.
+    prompt in the tokens of a Q-Former that reads it. `key` is a SHA-256 of everything that is read depends on: the
+    uploaded bytes, the instruction and the checkpoint; `states_key` of everything that the tower's states depend on.
     """
 
     key: bytes
     pixels: bytes
     instruction_ids: tuple[int, ...] = ()
+    states_key: bytes = b""
+    reader: ReaderName = "caption"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """A picture that was seen before, by its key alone: UnknownImage where its tokens are not at hand any more."""
+    """A picture that was seen before, by its keys alone: UnknownImage where nothing of it is at hand any more."""
 
     key: bytes
+    instruction_ids: tuple[int, ...] = ()
+    states_key: bytes = b""
+    reader: ReaderName = "caption"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,26 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrievalRequest:
+    """A picture, texts, or both for the retrieval heads.
+
+    `texts` are ids, special tokens included, none empty. Where `compares`, the picture is compared with each text;
+    `deadline` and `client` are as for a `Request`.
+    """
+
+    request_id: int
+    image: ImageInput | KnownImage | None = None
+    texts: tuple[tuple[int, ...], ...] = ()
+    compares: bool = False
+    deadline: float | None = None
+    client: str = ""
+
+    def __post_init__(self) -> None:
+        if self.image is None and (self.compares or not self.texts):
+            raise InvalidField("a picture is missing: there is nothing to compare, or nothing at all")
+
+
+@dataclass(frozen=True, slots=True)
 class LikelyToken:
     """A token that could have been chosen, and the log-softmax of its raw logit."""
 
@@ -156,6 +185,21 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The answer to a RetrievalRequest.
+
+    `image_vectors` (query tokens, width) and `text_vectors` (texts, width) are float32 numbers, row by row, in the
+    machine's byte order; empty for what was not asked for. `itm_logits` are a picture's logits of "no" and of "yes" for
+    each text.
+    """
+
+    request_id: int
+    image_vectors: bytes = b""
+    text_vectors: bytes = b""
+    itm_logits: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The request has failed; `error` says whose fault it is."""
 
@@ -163,7 +207,7 @@ class Failed:
     error: Blip2Error
 
 
-Event = TokenEvent | Finished | Failed
+Event = TokenEvent | Finished | Retrieved | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +224,4 @@ class Stats:
     image_cache_hits: int
     image_cache_misses: int
     image_cache_bytes: int
+    vision_cache_bytes: int = 0

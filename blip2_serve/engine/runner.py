@@ -6,9 +6,10 @@ given up. A step changes nothing before all of it has succeeded, so running a pa
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -17,13 +18,16 @@ from blip2_serve.engine.cache.group import Group, Span, Step
 from blip2_serve.engine.cache.rows import BlockShape, RowBooks
 from blip2_serve.engine.decoding.beams import EndTokens
 from blip2_serve.engine.decoding.picking import Picked, pick
-from blip2_serve.engine.messages import ImageInput
+from blip2_serve.engine.messages import ReaderName, Retrieved
+from blip2_serve.engine.retrieval.compare import CompareTexts, compare
+from blip2_serve.engine.retrieval.sequence import RetrievalState, Sight
 from blip2_serve.engine.sequence import SequenceState
+from blip2_serve.engine.vision.look import Look, Reader, look
 
 logger = logging.getLogger(__name__)
 
-EncodeImages = Callable[[Sequence[bytes], Sequence[tuple[int, ...]]], torch.Tensor]
-"""Pixels and instruction ids of n images to image tokens (n, query tokens, width), in the compute dtype."""
+JobT = TypeVar("JobT")
+DoneT = TypeVar("DoneT")
 MAX_FAILURES_IN_A_ROW = 8
 
 Failures = dict[SequenceState, Exception]
@@ -52,12 +56,17 @@ class _Batch:
 
 @dataclass
 class Runner:
-    """Owns all that is on the device, and is the only code that calls the model; `on_call` runs before each call."""
+    """Owns all that is on the device, and is the only code that calls the model; `on_call` runs before each call.
+
+    `compare_texts` are the retrieval heads, if there are any; `keeps_states`: what the tower saw may be wanted again.
+    """
 
     backend: Backend
-    encode_images: EncodeImages
+    readers: Mapping[ReaderName, Reader]
     books: RowBooks
     on_call: Callable[[], None]
+    compare_texts: CompareTexts | None = None
+    keeps_states: bool = False
     groups: dict[BlockShape, Group] = field(default_factory=dict)
     _failures_in_a_row: int = 0
 
@@ -66,29 +75,43 @@ class Runner:
         self.ends = EndTokens.of(backend.end_ids, backend.vocab_size, backend.geometry.device)
 
     @torch.inference_mode()
-    def encode(self, images: list[ImageInput]) -> dict[ImageInput, torch.Tensor | Exception]:
-        """Image tokens (query tokens, width) of each image in the compute dtype, or the error that it causes.
+    def look(self, looks: list[Look]) -> dict[Look, Sight | Exception]:
+        """What each picture's reader makes of it, or the error that it causes.
 
         Raises:
             DeviceLost: many requests in a row have failed.
         """
-        encoded: list[torch.Tensor] = []
+        return self._in_parts(looks, partial(look, self.readers, keeps_states=self.keeps_states))
 
-        def encode() -> None:
+    @torch.inference_mode()
+    def compare(self, sequences: list[RetrievalState]) -> dict[RetrievalState, Retrieved | Exception]:
+        """The answers of retrieval requests that have texts, or the errors that they cause.
+
+        Raises:
+            DeviceLost: many requests in a row have failed.
+        """
+        assert self.compare_texts is not None
+        return self._in_parts(sequences, partial(compare, self.compare_texts))
+
+    def _in_parts(
+        self, jobs: list[JobT], run: Callable[[list[JobT]], Mapping[JobT, DoneT]]
+    ) -> dict[JobT, DoneT | Exception]:
+        """Run all jobs at once, or else in halves, until what fails fails alone."""
+        done: dict[JobT, DoneT | Exception] = {}
+
+        def attempt() -> None:
             self.on_call()
-            # Cloned, so that a cached image does not keep the rest of its micro-batch alive.
-            pixels, instructions = [image.pixels for image in images], [image.instruction_ids for image in images]
-            encoded.extend([image_tokens.clone() for image_tokens in self.encode_images(pixels, instructions)])
+            done.update(run(jobs))
 
-        error = _attempt(encode)
+        error = _attempt(attempt)
         if error is None:
             self._failures_in_a_row = 0
-            return dict(zip(images, encoded, strict=True))
-        if len(images) == 1:
+            return done
+        if len(jobs) == 1:
             self._count_failure(error)
-            return {images[0]: error}
-        middle = len(images) // 2
-        return self.encode(images[:middle]) | self.encode(images[middle:])
+            return {jobs[0]: error}
+        middle = len(jobs) // 2
+        return self._in_parts(jobs[:middle], run) | self._in_parts(jobs[middle:], run)
 
     def start(self, sequences: Iterable[SequenceState]) -> tuple[Failures, list[SequenceState]]:
         """Prefill sequences that have their image tokens and a booked slot.

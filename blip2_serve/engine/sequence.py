@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from blip2_serve.engine.cache.rows import BlockShape
-from blip2_serve.engine.messages import FinishedRow, Request, Timings, TokenEvent
+from blip2_serve.engine.messages import FinishedRow, ImageInput, KnownImage, Request, Timings, TokenEvent
 
 
 class Stage(Enum):
@@ -75,6 +75,11 @@ class SequenceState:
         self._parents: list[list[int]] = []
         self._draws: list[list[float]] = []
         self._random: random.Random | None = None
+
+    @property
+    def image(self) -> ImageInput | KnownImage:
+        """The picture that the request is about."""
+        return self.request.image
 
     def queue(self, image_tokens: Any) -> None:
         """Enter QUEUED with the image tokens that prefill will read."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.messages import Event, Failed, Finished, Request, TokenEvent
+from blip2_serve.engine.messages import Event, Failed, Finished, Request, RetrievalRequest, Retrieved, TokenEvent
 from blip2_serve.errors import Blip2Error
 from blip2_serve.tasks.admission import Admitted
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
@@ -22,7 +22,7 @@ class EngineCall:
         Blip2Error: the engine refuses the request, see `Engine.submit`.
     """
 
-    def __init__(self, engine: Engine, request: Request) -> None:
+    def __init__(self, engine: Engine, request: Request | RetrievalRequest) -> None:
         self._engine = engine
         self._request_id = request.request_id
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -32,7 +32,7 @@ class EngineCall:
         self._has_ended = False
         engine.submit(request, self._deliver)
 
-    async def next(self) -> TokenEvent | Finished:
+    async def next(self) -> TokenEvent | Finished | Retrieved:
         """Wait for the next event; a request that does not stream has only one.
 
         Raises:
@@ -143,4 +143,5 @@ class CompletionStream:
         if isinstance(event, Finished):
             self._end(is_answered=True)
             return await self._complete(event)
+        assert isinstance(event, TokenEvent), "only retrieval is answered otherwise"
         return CompletionPiece(event.row, event.text, self._transcript.token(event))

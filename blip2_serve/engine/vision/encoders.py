@@ -1,54 +1,57 @@
-"""Threads that encode micro-batches of images while the loop decodes; without threads, the loop's own does it."""
+"""Threads that encode micro-batches of pictures or texts while the loop decodes; without threads, the loop does it."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Generic, TypeVar
 
-import torch
-
-from blip2_serve.engine.messages import ImageInput
-
-Encoded = dict[ImageInput, torch.Tensor | Exception]
-"""Image tokens (query tokens, width) of each image, in the compute dtype, or the reason why there are none."""
-Encode = Callable[[list[ImageInput]], Encoded]
+JobT = TypeVar("JobT")
+DoneT = TypeVar("DoneT")
 
 
-class Encoders:
+class Encoders(Generic[JobT, DoneT]):
     """Hands each micro-batch to one of `num_threads` threads; `on_done` is called there when one is finished.
 
-    `num_begun` micro-batches have begun and are not collected yet. All methods but `stop` belong to the loop's thread,
-    which encodes by itself where there are no threads. The threads are daemons: one that hangs in the model does not
-    keep the process from ending.
+    `encode` returns what was made of each job, or the reason why there is nothing. `num_begun` micro-batches have begun
+    and are not collected yet. All methods but `stop` belong to the loop's thread, which encodes by itself where there
+    are no threads. The threads are daemons: one that hangs in the model does not keep the process from ending.
     """
 
-    def __init__(self, encode: Encode, num_threads: int, on_done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        encode: Callable[[list[JobT]], dict[JobT, DoneT | Exception]],
+        num_threads: int,
+        on_done: Callable[[], None],
+        name: str = "encoder",
+    ) -> None:
         self._encode = encode
         self._num_threads = num_threads
         self._on_done = on_done
+        self._name = name
         self._threads: list[threading.Thread] = []
-        self._todo: SimpleQueue[list[ImageInput] | None] = SimpleQueue()
-        self._done: deque[Encoded | Exception] = deque()
+        self._todo: SimpleQueue[list[JobT] | None] = SimpleQueue()
+        self._done: deque[dict[JobT, DoneT | Exception] | Exception] = deque()
         self.num_begun = 0
 
-    def encode(self, next_images: Callable[[], list[ImageInput]]) -> Encoded:
-        """Collect all images that are encoded, and begin with as many micro-batches as there is room for.
+    def encode(self, next_jobs: Callable[[], list[JobT]]) -> dict[JobT, DoneT | Exception]:
+        """Collect all that is encoded, and begin with as many micro-batches as there is room for.
 
         Without threads, encode one micro-batch now. Raises the exception that ended a whole micro-batch.
         """
-        encoded: Encoded = {}
+        encoded: dict[JobT, DoneT | Exception] = {}
         if not self._num_threads:
-            images = next_images()
-            return self._encode(images) if images else encoded
+            jobs = next_jobs()
+            return self._encode(jobs) if jobs else encoded
         while self._done:
             done = self._done.popleft()
             self.num_begun -= 1
             if isinstance(done, Exception):
                 raise done
             encoded |= done
-        while self.num_begun < self._num_threads and (images := next_images()):
-            self._begin(images)
+        while self.num_begun < self._num_threads and (jobs := next_jobs()):
+            self._begin(jobs)
         return encoded
 
     def stop(self, timeout_s: float) -> bool:
@@ -63,18 +66,18 @@ class Encoders:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _begin(self, images: list[ImageInput]) -> None:
+    def _begin(self, jobs: list[JobT]) -> None:
         self.num_begun += 1
-        self._todo.put(images)
+        self._todo.put(jobs)
         if len(self._threads) < self.num_begun:
-            thread = threading.Thread(target=self._work, name=f"encoder-{len(self._threads)}", daemon=True)
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _work(self) -> None:
-        while (images := self._todo.get()) is not None:
+        while (jobs := self._todo.get()) is not None:
             try:
-                self._done.append(self._encode(images))
+                self._done.append(self._encode(jobs))
             except Exception as error:
                 self._done.append(error)
             finally:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import torch
 
+from blip2_serve.engine.messages import ImageInput, KnownImage
+from blip2_serve.engine.retrieval.sequence import Sight
+
 logger = logging.getLogger(__name__)
 
 # Part of the on-disk format: image tokens were once called rows, and folders outlive releases.
@@ -51,6 +54,9 @@ class ImageCache:
         if self._folder is not None:
             self._folder.write(key, image_tokens)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._image_tokens
+
     def _keep(self, key: bytes, image_tokens: torch.Tensor) -> None:
         if key in self._image_tokens:
             return
@@ -59,6 +65,36 @@ class ImageCache:
         while self.num_bytes > self._max_bytes:
             _, oldest = self._image_tokens.popitem(last=False)
             self.num_bytes -= oldest.nbytes
+
+
+class Kept:
+    """What is kept of pictures: image tokens in one cache, the tower's states and unit vectors in another."""
+
+    def __init__(self, image_tokens: ImageCache, vision: ImageCache) -> None:
+        self.image_tokens = image_tokens
+        self.vision = vision
+
+    def sight(self, image: ImageInput | KnownImage, *, with_states: bool) -> Sight | None:
+        """What the picture's reader made of it, with the tower's states if they are wanted; None if it is not kept."""
+        if image.reader == "caption":
+            image_tokens = self.image_tokens.get(image.key)
+            return None if image_tokens is None else Sight(image_tokens)
+        vectors, states = self.vision.get(image.key), self.states(image) if with_states else None
+        return None if vectors is None or (with_states and states is None) else Sight(vectors, states)
+
+    def states(self, image: ImageInput | KnownImage) -> torch.Tensor | None:
+        """The tower's states of the picture, (1 + patches, vision width); None if they are not kept."""
+        return self.vision.get(image.states_key) if image.states_key else None
+
+    def has_states(self, image: ImageInput | KnownImage) -> bool:
+        """True if the tower's states of the picture are kept."""
+        return image.states_key in self.vision
+
+    def keep(self, image: ImageInput | KnownImage, sight: Sight) -> None:
+        """Keep what was made of a picture, as far as there is room."""
+        (self.image_tokens if image.reader == "caption" else self.vision).put(image.key, sight.read)
+        if sight.states is not None and image.states_key:
+            self.vision.put(image.states_key, sight.states)
 
 
 class ImageFolder:

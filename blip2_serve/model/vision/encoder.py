@@ -46,8 +46,8 @@ class ImageTower:
         return self._run(self.normalise(images))
 
     def trace(self) -> None:
-        """Record the tower, see `traced`; packed weights (model/linear.py) cannot be recorded."""
-        if not self._is_packed:
+        """Record the tower once, see `traced`; packed weights (model/linear.py) cannot be recorded."""
+        if not self._is_packed and not isinstance(self._run, torch.jit.ScriptFunction):
             pixel_values = torch.zeros(2, 3, self._size, self._size, device=self._table.device)
             self._run = traced(self._run, pixel_values)
 

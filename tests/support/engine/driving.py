@@ -1,6 +1,6 @@
 """Drives an engine's `step` by hand, without its thread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch
 from blip2_serve.engine.backends import Backend, make_backend
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished, Request
-from blip2_serve.engine.runner import EncodeImages
 from blip2_serve.engine.vision.image_cache import ImageCache
 from blip2_serve.model.vision.encoder import ImageEncoder
 from support.engine import wide_models
@@ -33,6 +32,22 @@ def encoder_of(model: Any) -> ImageEncoder:
     return ImageEncoder(model, wide_models.IMAGE_PROCESSOR, reads_instruction=reads_instruction)
 
 
+EncodeImages = Callable[[Sequence[bytes], Sequence[tuple[int, ...]]], torch.Tensor]
+
+
+class PlainReader:
+    """A reader that sees nothing: it hands pixels and instructions to a function that makes image tokens of both."""
+
+    def __init__(self, encode: EncodeImages) -> None:
+        self._encode = encode
+
+    def see(self, images: Sequence[bytes]) -> torch.Tensor:
+        return torch.stack([torch.frombuffer(bytearray(pixels), dtype=torch.uint8) for pixels in images])
+
+    def read(self, states: torch.Tensor, instructions: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        return self._encode([pixels.numpy().tobytes() for pixels in states], instructions)
+
+
 def transformers_encoder(model: Any) -> EncodeImages:
     """Make an encoder of transformers' own modules."""
 
@@ -49,7 +64,9 @@ def transformers_encoder(model: Any) -> EncodeImages:
 
 def make_engine(model: Any, **settings: Any) -> Engine:
     defaults = {"image_cache": ImageCache(1 << 20), "max_rows": 32}
-    settings = {"backend": backend_of(model), "encode_images": encoder_of(model)} | defaults | settings
+    encode_images = settings.pop("encode_images", None)
+    reader = PlainReader(encode_images) if encode_images else encoder_of(model)
+    settings = {"backend": backend_of(model), "readers": {"caption": reader}} | defaults | settings
     return Engine(decode=decode, **settings)
 
 
