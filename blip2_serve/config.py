@@ -93,9 +93,14 @@ class Settings(BaseModel):
         """
         variables = _own_variables(os.environ if environ is None else environ)
         try:
-            return cls.model_validate({name: value for name, value in variables.items() if value != ""})
+            settings = cls.model_validate({name: value for name, value in variables.items() if value != ""})
         except ValidationError as error:
             raise StartupError(_explain(error, variables)) from None
+        if not settings.writes_text and not settings.retrieves:
+            raise StartupError(
+                f"{settings.spelled('model')} leaves nothing to serve: set BLIP2_RETRIEVAL_MODEL, or BLIP2_MODEL."
+            )
+        return settings
 
     @property
     def writes_text(self) -> bool:

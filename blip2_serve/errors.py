@@ -24,6 +24,7 @@ class Part(Enum):
     IMAGE_ID = auto()
     PROMPT = auto()
     CHOICES = auto()
+    TEXTS = auto()
 
 
 class Blip2Error(Exception):

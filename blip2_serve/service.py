@@ -26,17 +26,19 @@ from blip2_serve.api.native.caption import CaptionFields
 from blip2_serve.api.native.caption_several import CaptionSeveralAnswer, CaptionSeveralFields
 from blip2_serve.api.native.chat import ChatFields
 from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
+from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields
 from blip2_serve.api.native.inputs import input_of
+from blip2_serve.api.native.match import MatchAnswer, MatchFields
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openapi.pages import Documents
+from blip2_serve.api.rerank.app import rerank_app
 from blip2_serve.clients import Network
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.memory import keep_what_is_loaded
 from blip2_serve.model.device import use_available_threads
-from blip2_serve.model.load import check_start, load_model
-from blip2_serve.model.locate import locate_checkpoint
+from blip2_serve.model.models import check_start, load_models
 from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.web_page import WebPage
@@ -57,6 +59,7 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(rerank_app(_running_tasks), path="/v2", name="rerank")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
     name="blip2",
@@ -72,9 +75,9 @@ class Blip2:
     def __init__(self) -> None:
         settings = _settings()
         logging.getLogger("blip2_serve").setLevel(logging.INFO)
-        loaded = load_model(settings, locate_checkpoint(settings))
-        use_available_threads(settings, loaded.model.num_parameters())
-        self._tasks = Tasks(loaded, settings)
+        loaded = load_models(settings)
+        use_available_threads(settings, loaded.num_parameters)
+        self._tasks = Tasks(loaded.caption, settings, loaded.retrieval)
         self._page = WebPage()
 
     @bentoml.on_startup
@@ -135,7 +138,7 @@ class Blip2:
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
         options = fields.options(self._tasks.family)
-        making = self._tasks.caption_several(fields.image, fields.txt, fields.num_captions, options)
+        making = self._tasks.caption_several(fields.image, fields.txt, fields.num_captions, options, fields.rank_by)
         made = await while_connected(request, making)
         return json_reply(CaptionSeveralAnswer(captions=made.captions), self._headers(made.image_id))
 
@@ -155,10 +158,30 @@ class Blip2:
         results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
         return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
 
-    def _headers(self, image_id: str | None = None) -> dict[str, str]:
+    @bentoml.api(input_spec=input_of(MatchFields, "MatchInput"))
+    @answer_errors
+    async def match(self, fields: MatchFields, request: Request) -> MatchAnswer:
+        """Say how well texts match a picture."""
+        retrieval = self._tasks.retrieval
+        compared = await while_connected(request, retrieval.match(fields.image, fields.texts))
+        return json_reply(MatchAnswer(matches=compared.matches), self._headers(compared.image_id, retrieval.model_name))
+
+    @bentoml.api(input_spec=input_of(EmbedFields, "EmbedInput"))
+    @answer_errors
+    async def embed(self, fields: EmbedFields, request: Request) -> EmbedAnswer:
+        """Turn pictures or texts into vectors that can be compared."""
+        retrieval, images = self._tasks.retrieval, fields.images
+        if images:
+            answer = EmbedAnswer.of_images(await while_connected(request, retrieval.embed_images(images)), fields)
+        else:
+            embedded = await while_connected(request, retrieval.embed_texts(fields.texts or []))
+            answer = EmbedAnswer.of_texts(embedded, fields)
+        return json_reply(answer, self._headers(model=retrieval.model_name))
+
+    def _headers(self, image_id: str | None = None, model: str | None = None) -> dict[str, str]:
         """Build the headers of every answer; `image_id` where it is about one picture."""
         about = {} if image_id is None else {"X-Image-Id": image_id}
-        return {**about, "X-Model": self._tasks.model_name}
+        return {**about, "X-Model": model or self._tasks.model_name}
 
     def _reply(self, answer: Answer) -> str:
         """Answer in plain text, with the details in headers.
@@ -180,8 +203,9 @@ class Blip2:
 
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
-_MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions"]
-bentoml_compat.apply([*_ENDPOINTS, *(f"/v1{path}" for path in OPENAI_PATHS), "/ui/"])
+_MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank"]
+_MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/"]
+bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
 bound_connections()
 
 
@@ -191,6 +215,10 @@ def _max_request_bytes() -> int:
 
 def _max_batch_bytes() -> int:
     return _settings().max_batch_bytes
+
+
+# Paths that take many pictures.
+_LARGE_BODIES = dict.fromkeys(("/batch", "/embed", "/v1/embeddings", "/v1/rerank", "/v2/rerank"), _max_batch_bytes)
 
 
 def _check_room() -> None:
@@ -209,4 +237,4 @@ Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths={"/batch": _max_batch_bytes})  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths=_LARGE_BODIES)  # type: ignore[attr-defined]

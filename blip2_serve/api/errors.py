@@ -10,8 +10,9 @@ from http.client import responses
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip2_serve.errors import Blip2Error, Busy, Part
@@ -30,6 +31,7 @@ NATIVE_FIELDS: FieldNames = {
     Part.IMAGE_ID: "img_id",
     Part.PROMPT: "txt",
     Part.CHOICES: "choices",
+    Part.TEXTS: "texts",
 }
 BATCH_FIELDS: FieldNames = {**NATIVE_FIELDS, Part.IMAGE: "imgs"}
 
@@ -43,6 +45,19 @@ def error_response(
     """
     headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, Busy) else None
     return JSONResponse({**error_body(error, fields), **more}, error.status, headers)
+
+
+def add_error_answers(app: FastAPI, fields: FieldNames) -> None:
+    """Let a mounted application answer errors in our shape, with its protocol's field names."""
+
+    async def answer_error(request: Request, error: Exception) -> Response:
+        return error_response(public_error(error), fields)
+
+    async def answer_bug(request: Request, error: Exception) -> Response:
+        return error_response(unexpected_error())  # Starlette re-raises it, and `ErrorShape` logs it
+
+    app.add_exception_handler(Blip2Error, answer_error)
+    app.add_exception_handler(Exception, answer_bug)
 
 
 def error_body(error: Blip2Error, fields: FieldNames = NATIVE_FIELDS) -> ErrorBody:

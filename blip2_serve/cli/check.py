@@ -19,8 +19,9 @@ def check(model: str | None, **placement: str | None) -> None:
     """
     settings = Settings.from_env(variables_with(model=model, **placement))
     from blip2_serve.model.device import free_memory_bytes
-    from blip2_serve.model.load import check_model, check_start
+    from blip2_serve.model.load import check_model
     from blip2_serve.model.locate import locate_checkpoint, read_headers
+    from blip2_serve.model.models import check_start
 
     check_start(settings)
     folder = locate_checkpoint(settings)

@@ -19,9 +19,7 @@ from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import (
     INSTRUCTION_TOKENIZER,
-    check_cache_folder,
     fingerprint,
-    locate_checkpoint,
     read_family,
     read_headers,
 )
@@ -99,17 +97,6 @@ class LoadedModel:
         """Decode generated ids, without special tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
-
-
-def check_start(settings: Settings) -> None:
-    """Check without reading weights that the server could start.
-
-    Raises:
-        StartupError: it could not; the message is one line.
-    """
-    with one_line(f"{settings.spelled('model')} cannot be checked"):
-        check_model(settings, locate_checkpoint(settings))
-    check_cache_folder(settings.image_cache_dir)
 
 
 def check_model(settings: Settings, folder: Path) -> Parts:

@@ -3,37 +3,40 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
+from typing import TypeVar
 
 from blip2_serve.clients import current_client
 from blip2_serve.config import Settings, available_cpus
-from blip2_serve.engine.messages import ImageInput, KnownImage
+from blip2_serve.engine.messages import ImageInput, KnownImage, ReaderName
 from blip2_serve.errors import DeadlineExceeded, ImageTooLarge, Part
 from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.images.decoder_pool import DecoderPool
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
 from blip2_serve.images.url_policy import UrlPolicy
-from blip2_serve.model.load import LoadedModel
 from blip2_serve.tasks.gate import FairGate
+from blip2_serve.tasks.lens import CAPTION, Lens, Look
 from blip2_serve.tasks.prompt import Prompt
 
 MakePrompt = Callable[[], Prompt]
+EncodedT = TypeVar("EncodedT")
+_TOO_LATE = "The request was not read within the deadline: try again later."
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prompt and picture for the engine, due at `deadline` (`time.monotonic()`).
+    """A prompt and a picture for the engine, due at `deadline` (`time.monotonic()`).
 
-    `image_id` is the SHA-256 of the picture's bytes in hex, for asking about it again.
+    `images` are the picture as each model wants it. `image_id` is the SHA-256 of its bytes in hex, for asking about it
+    again.
     """
 
     prompt: Prompt
-    image: ImageInput | KnownImage
+    images: dict[ReaderName, ImageInput | KnownImage]
     image_id: str
     deadline: float
     prepare_s: float
@@ -42,8 +45,8 @@ class Prepared:
 class Preparation:
     """Prepares requests in picture threads, each with a decoder process at hand, in turn between clients."""
 
-    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
-        self._loaded = loaded
+    def __init__(self, lenses: Mapping[ReaderName, Lens], settings: Settings) -> None:
+        self._lenses = lenses
         self._settings = settings
         # One more than CPUs: a client alone keeps them all at work, and whoever comes next finds a place.
         num_pictures = available_cpus() + 1
@@ -68,8 +71,14 @@ class Preparation:
         """The deadline of a request that arrives now, a `time.monotonic()` instant."""
         return time.monotonic() + self._settings.deadline_s
 
-    async def prepare(self, image: ImageSource, make_prompt: MakePrompt, deadline: float | None = None) -> Prepared:
-        """Fetch, then decode and tokenise in a thread.
+    async def prepare(
+        self,
+        image: ImageSource,
+        make_prompt: MakePrompt,
+        deadline: float | None = None,
+        readers: Collection[ReaderName] = CAPTION,
+    ) -> Prepared:
+        """Fetch, then decode and tokenise in a thread, for the models that are to read the picture.
 
         Raises:
             DeadlineExceeded: preparation took too long.
@@ -78,17 +87,28 @@ class Preparation:
         arrived = time.monotonic()
         deadline = self.deadline() if deadline is None else deadline
         try:
-            async with (
-                asyncio.timeout(deadline - arrived),
-                self._fetcher.at_hand(image) as picture,
-                self._gate.place(current_client.get()),
-            ):
-                made = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._prepare_now, picture, make_prompt, deadline
-                )
+            async with asyncio.timeout(deadline - arrived), self._fetcher.at_hand(image) as picture:
+                made = await self._in_turn(partial(self._prepare_now, picture, make_prompt, deadline, readers))
         except TimeoutError:
-            raise DeadlineExceeded("The picture was not read within the deadline: try again later.") from None
+            raise DeadlineExceeded(_TOO_LATE) from None
         return Prepared(*made, deadline, time.monotonic() - arrived)
+
+    async def encode(self, encode: Callable[[], EncodedT], deadline: float) -> EncodedT:
+        """Tokenise texts in a thread, in turn with pictures.
+
+        Raises:
+            DeadlineExceeded: it took too long.
+            RequestError: a text is at fault.
+        """
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._in_turn(encode)
+        except TimeoutError:
+            raise DeadlineExceeded(_TOO_LATE) from None
+
+    async def _in_turn(self, run: Callable[[], EncodedT]) -> EncodedT:
+        async with self._gate.place(current_client.get()):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     def check_bytes(self, image: ImageSource) -> None:
         """Hold one picture among others to the limit for a picture sent alone, as `ImageFetcher` does.
@@ -104,27 +124,30 @@ class Preparation:
             )
 
     def _prepare_now(
-        self, image: Upload | ImageId, make_prompt: MakePrompt, deadline: float
-    ) -> tuple[Prompt, ImageInput | KnownImage, str]:
+        self, image: Upload | ImageId, make_prompt: MakePrompt, deadline: float, readers: Collection[ReaderName]
+    ) -> tuple[Prompt, dict[ReaderName, ImageInput | KnownImage], str]:
         if time.monotonic() > deadline:
             raise TimeoutError  # asyncio.timeout has told the caller, and nobody waits any more
         prompt = make_prompt()  # first: refusing a long text is cheaper than decoding a picture
-        instruction_ids = prompt.instruction_ids
-        sha256, pixels = self._pixels_of(image)
-        # Everything the image tokens depend on: the picture, the checkpoint, and the Q-Former's share of the prompt.
-        read = np.array(instruction_ids, dtype=np.int64).tobytes()
-        key = hashlib.sha256(sha256 + self._loaded.fingerprint + read).digest()
-        if pixels is None:
-            return prompt, KnownImage(key), sha256.hex()
-        return prompt, ImageInput(key, pixels, instruction_ids), sha256.hex()
-
-    def _pixels_of(self, image: Upload | ImageId) -> tuple[bytes, bytes | None]:
-        """The digest of a picture's bytes, and its pixels at the model's size (None if only the id is known)."""
+        lenses = [self._lenses[reader] for reader in readers]
         if isinstance(image, ImageId):
-            return image.sha256, self._seen_pixels.get(image.sha256)
-        data = image.release()
-        pixels = self._decoders.decode(data, self._loaded.image_size, self._loaded.image_processor.resample)
-        sha256 = hashlib.sha256(data).digest()
-        if self._loaded.family.reads_instruction:
-            self._seen_pixels.put(sha256, pixels)
-        return sha256, pixels
+            sha256, pixels = image.sha256, self._pixels_seen_before(image, lenses)
+        else:
+            data = image.release()
+            sha256, pixels = hashlib.sha256(data).digest(), self._decode(data, lenses)
+            self._keep_pixels(sha256, pixels)
+        images = {lens.reader: lens.image(sha256, pixels.get(lens.look), prompt.instruction_ids) for lens in lenses}
+        return prompt, images, sha256.hex()
+
+    def _decode(self, data: bytes, lenses: Collection[Lens]) -> dict[Look, bytes]:
+        """Pixels for each size that is wanted, mostly a single one."""
+        return {look: self._decoders.decode(data, *look) for look in dict.fromkeys(lens.look for lens in lenses)}
+
+    def _pixels_seen_before(self, image: ImageId, lenses: Collection[Lens]) -> dict[Look, bytes]:
+        pixels = self._seen_pixels.get(image.sha256)
+        return {} if pixels is None else {lens.look: pixels for lens in lenses if lens.reads_instruction}
+
+    def _keep_pixels(self, sha256: bytes, pixels: Mapping[Look, bytes]) -> None:
+        for lens in self._lenses.values():
+            if lens.reads_instruction and lens.look in pixels:
+                self._seen_pixels.put(sha256, pixels[lens.look])

@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -12,47 +13,107 @@ from PIL import Image
 
 from blip2_serve.clients import current_client
 from blip2_serve.config import Settings
+from blip2_serve.engine.backends.absent import NO_WRITER
 from blip2_serve.engine.build import build_engine
-from blip2_serve.engine.messages import Finished, FinishedRow, Request
-from blip2_serve.errors import Blip2Error
+from blip2_serve.engine.messages import Finished, FinishedRow, ReaderName, Request
+from blip2_serve.errors import Blip2Error, InvalidField, UnknownImage, UnknownModel
 from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
+from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.admission import PREFIX_WORK, Admission, work_of
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
-from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
+from blip2_serve.tasks.caption import RankedCaptions, ScoredCaption, score_captions, several, with_matches
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
+from blip2_serve.tasks.lens import CAPTION, MATCHING, lenses_of
 from blip2_serve.tasks.prepare import Preparation, Prepared
 from blip2_serve.tasks.prompt import PromptEncoder, PromptSpec, TaskName
+from blip2_serve.tasks.retrieve import Retrieval
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Transcript
 
 BatchTask = Literal["caption", "vqa"]
+RankBy = Literal["likelihood", "itm"]
 TEXT_ONLY = OutputOptions()
+NO_RETRIEVAL = (
+    "This server has no model that matches pictures with texts: set BLIP2_RETRIEVAL_MODEL, to"
+    " Salesforce/blip2-itm-vit-g for one."
+)
 ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 
 
-class Tasks:
-    """The verbs on one loaded model. Pictures are decoded in threads, the engine runs in its own.
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What the verbs need of the model that writes text."""
 
-    `model_name` is the model's public name; `family` gives templates and defaults. Every verb raises a Blip2Error for a
-    request that is refused or fails.
+    family: Family
+    transcript: Transcript
+    prompts: PromptEncoder
+
+
+class Tasks:
+    """The verbs on the loaded models. Pictures are decoded in threads, the engine runs in its own.
+
+    Every verb raises a Blip2Error for a request that is refused or fails, one that no loaded model can answer included.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
-        self.model_name: str = loaded.name
-        self.family: Family = loaded.family
+    def __init__(
+        self, loaded: LoadedModel | None, settings: Settings, retrieval: LoadedRetrieval | None = None
+    ) -> None:
+        self._writing = None if loaded is None else _Writing(loaded.family, Transcript(loaded), PromptEncoder(loaded))
+        self._names = [each.name for each in (loaded, retrieval) if each is not None]
         self._request_ids = itertools.count()
         self._batch_places = places(settings.max_queue)
-        self._transcript = Transcript(loaded)
-        self._prompts = PromptEncoder(loaded)
-        self._engine = build_engine(loaded, settings)
-        self._preparation = Preparation(loaded, settings)
+        self._engine = build_engine(loaded, settings, retrieval)
+        self._preparation = Preparation(lenses_of(loaded, retrieval), settings)
         max_queue_s = min(settings.max_queue_s, settings.deadline_s)
         self._admission = Admission(settings.max_queue, max_queue_s, lambda: self._engine.stats().num_running)
+        self._retrieval = None if retrieval is None else self._retrieval_verbs(retrieval)
         self._engine.start()
+
+    def _retrieval_verbs(self, loaded: LoadedRetrieval) -> Retrieval:
+        shared = self._engine, self._preparation, self._admission, self._batch_places
+        return Retrieval(loaded, *shared, lambda: next(self._request_ids))
+
+    @property
+    def model_name(self) -> str:
+        """Public name of the model that writes text, or else of the one that matches."""
+        return self._names[0]
+
+    @property
+    def model_names(self) -> Sequence[str]:
+        """Public names of all models."""
+        return self._names
+
+    @property
+    def family(self) -> Family:
+        """Templates and defaults; raises UnknownModel if no model writes text."""
+        return self._writer.family
+
+    @property
+    def retrieval(self) -> Retrieval:
+        """The verbs of the matching model; raises UnknownModel if there is none."""
+        if self._retrieval is None:
+            raise UnknownModel(NO_RETRIEVAL)
+        return self._retrieval
+
+    @property
+    def retrieves(self) -> bool:
+        """True if a model matches pictures with texts."""
+        return self._retrieval is not None
+
+    @property
+    def writes_text(self) -> bool:
+        """True if a model captions and answers."""
+        return self._writing is not None
+
+    @property
+    def _writer(self) -> "_Writing":
+        if self._writing is None:
+            raise UnknownModel(NO_WRITER)
+        return self._writing
 
     @property
     def is_alive(self) -> bool:
@@ -81,18 +142,47 @@ class Tasks:
             return await self._answer(image, PromptSpec("chat", question, turns), options)
 
     async def caption_several(
-        self, image: ImageSource, prefix: str | None, num_captions: int, options: DecodingOptions
+        self,
+        image: ImageSource,
+        prefix: str | None,
+        num_captions: int,
+        options: DecodingOptions,
+        rank_by: RankBy = "likelihood",
     ) -> RankedCaptions:
-        """Return at most `num_captions` different captions, best first; see `caption.score_captions`."""
+        """Return at most `num_captions` different captions, best first; see `caption.score_captions`.
+
+        With a matching model each is compared with the picture, which may also rank them.
+        """
+        if rank_by == "itm" and not self.retrieves:
+            raise InvalidField(f"rank_by=itm needs a matching model. {NO_RETRIEVAL}", about="rank_by")
         options = several(options, num_captions)
         with self._admitted(image, options):
-            prepared = await self._prepare(image, PromptSpec("prefix", prefix), options)
-            read = partial(self._transcript.text, prepared.prompt.answer_begins)
+            readers = CAPTION + MATCHING if self.retrieves else CAPTION
+            prepared = await self._prepare(image, PromptSpec("prefix", prefix), options, readers=readers)
+            read = partial(self._writer.transcript.text, prepared.prompt.answer_begins)
 
             async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
                 return (await self._run(self._request(prepared, options))).rows
 
-            return RankedCaptions(await score_captions(generate, read, options), prepared.image_id)
+            captions = await score_captions(generate, read, options)
+            if self.retrieves:
+                captions = await self._matched(captions, prepared, rank_by)
+            return RankedCaptions(captions, prepared.image_id)
+
+    async def _matched(
+        self, captions: Sequence[ScoredCaption], prepared: Prepared, rank_by: RankBy
+    ) -> list[ScoredCaption]:
+        """Add what the matching model says of each caption; a picture that it has not seen is told only if it ranks."""
+        texts = [caption.text for caption in captions]
+        ids = await self._preparation.encode(partial(self.retrieval.encode, texts, cut=True), prepared.deadline)
+        try:
+            image = prepared.images["retrieval"]
+            matches = await self.retrieval.match_prepared(image, texts, ids, prepared.deadline)
+        except UnknownImage:
+            if rank_by == "itm":
+                raise
+            return list(captions)
+        return with_matches(captions, matches, by_match=rank_by == "itm")
 
     async def choose(
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
@@ -106,7 +196,7 @@ class Tasks:
     async def _rank(
         self, image: ImageSource, question: str | None, texts: Sequence[str], normalize: Normalize
     ) -> RankedChoices:
-        prepared = await self._preparation.prepare(image, partial(self._prompts.choices, question, texts))
+        prepared = await self._preparation.prepare(image, partial(self._writer.prompts.choices, question, texts))
         requests = []
         for continuations in in_rounds(prepared.prompt.continuations):
             options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
@@ -158,7 +248,7 @@ class Tasks:
                 prepared.image_id,
                 prepared.prompt.dropped_turns,
                 call,
-                self._transcript,
+                self._writer.transcript,
                 partial(self._complete, prepared),
                 place,
             )
@@ -168,11 +258,13 @@ class Tasks:
             raise
 
     async def warm_up(self) -> None:
-        """Caption a grey picture, greedily and with beams: the first caller must not pay for lazy initialisation."""
+        """Caption a grey picture, greedily and with beams, and match it: the first caller must not pay for laziness."""
         self._preparation.start_decoders()
         grey = io.BytesIO()
         Image.new("RGB", (8, 8), "grey").save(grey, "PNG")
-        for num_beams in (1, 5):
+        if self.retrieves:
+            await self.retrieval.match(Upload(grey.getvalue()), ["grey"])
+        for num_beams in (1, 5) if self.writes_text else ():
             await self.caption(Upload(grey.getvalue()), None, DecodingOptions(max_new_tokens=2, num_beams=num_beams))
 
     def close(self) -> None:
@@ -189,12 +281,18 @@ class Tasks:
     ) -> Answer:
         prepared = await self._prepare(image, asked, options, deadline)
         finished = await self._run(self._request(prepared, options))
-        return self._transcript.answer(prepared, finished)
+        return self._writer.transcript.answer(prepared, finished)
 
     async def _prepare(
-        self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, deadline: float | None = None
+        self,
+        image: ImageSource,
+        asked: PromptSpec,
+        options: DecodingOptions,
+        deadline: float | None = None,
+        readers: Sequence[ReaderName] = CAPTION,
     ) -> Prepared:
-        return await self._preparation.prepare(image, partial(self._prompts.prompt, asked, options), deadline)
+        make_prompt = partial(self._writer.prompts.prompt, asked, options)
+        return await self._preparation.prepare(image, make_prompt, deadline, readers)
 
     async def _run(self, request: Request) -> Finished:
         """Run a request that does not stream."""
@@ -205,7 +303,7 @@ class Tasks:
 
     async def _complete(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
         # Takes 0.3 s for 16 answers of 256 tokens with 20 likely ones each: keep it off the event loop.
-        return await asyncio.to_thread(self._transcript.completed_request, prepared, finished)
+        return await asyncio.to_thread(self._writer.transcript.completed_request, prepared, finished)
 
     def _request(
         self,
@@ -218,7 +316,7 @@ class Tasks:
     ) -> Request:
         return Request(
             next(self._request_ids),
-            prepared.image,
+            prepared.images["caption"],
             prepared.prompt.ids,
             options,
             stop=output.stop,

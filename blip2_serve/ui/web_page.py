@@ -35,6 +35,9 @@ class WebPage:
         """Serve the page if the settings ask for it; log a warning where gradio is missing. Takes two seconds."""
         if settings.ui == "off":
             return
+        if not tasks.writes_text:
+            logger.info("No page at /ui: it shows captions and answers, and no model writes text here.")
+            return
         try:
             await self._open(tasks, settings)
         except ImportError as error:

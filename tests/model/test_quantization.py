@@ -14,8 +14,9 @@ from benchmarks.run.quantization import caption, stored_bytes
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.images import Upload
-from blip2_serve.model.load import LoadedModel, check_start, load_model
+from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.locate import locate_checkpoint
+from blip2_serve.model.models import check_start
 from blip2_serve.model.reference import Reference
 from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import Blip2ForImageTextRetrieval
 
 from training.checkpoint import CHECKPOINTS
-from training.pictures.pool import build_shard, load_pool
+from training.pictures.pool import Bytes, build_shard, load_pool
 from training.retrieval.batches import Batch, batches, see
 from training.retrieval.loss import losses
 from training.retrieval.model import NAME, new_model, save
 from training.rows import read_scenes
 from training.texts.tokenizer import bert_tokenizer
 
-STEPS = 3_000
-BATCH_SIZE = 48
+STEPS = 1_600
+BATCH_SIZE = 40
 LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 100
 FALLING_SHARE = 0.5
@@ -69,6 +69,14 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+def seen(model: Blip2ForImageTextRetrieval, images: Bytes, file: Path) -> Tensor:
+    """Return what the tower makes of the pictures, see `batches.see`; kept in `file`, as it takes minutes."""
+    if not file.exists():
+        torch.save(see(model, images), file)
+    states: Tensor = torch.load(file)
+    return states
+
+
 def run(trainer: Trainer, data: Iterator[Batch], file: Path) -> None:
     """Train to the last step, saving the state in `file` on the way."""
     sums: dict[str, float] = {}
@@ -100,7 +108,7 @@ def main() -> None:
     trainer = Trainer(new_model(tokenizer, seed=0), options.steps)
     if state_file.exists():
         trainer.go_on_from(torch.load(state_file))
-    states, scenes = see(trainer.model, images), read_scenes(len(images))
+    states, scenes = seen(trainer.model, images, options.work / f"{NAME}.states.pt"), read_scenes(len(images))
     run(trainer, batches(states, scenes, tokenizer, BATCH_SIZE, trainer.step), state_file)
     save(trainer.model, tokenizer, options.output)
 

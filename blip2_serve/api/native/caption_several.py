@@ -8,6 +8,7 @@ from blip2_serve.api.native.caption import CaptionFields
 from blip2_serve.api.native.fields import Example
 from blip2_serve.options import MAX_NUM_BEAMS
 from blip2_serve.tasks.caption import ScoredCaption
+from blip2_serve.tasks.verbs import RankBy
 
 
 class CaptionSeveralFields(CaptionFields):
@@ -25,6 +26,8 @@ class CaptionSeveralFields(CaptionFields):
                     "num_tokens": 15,
                     "finish_reason": "stop",
                     "guards": [],
+                    "itm": None,
+                    "itc": None,
                 }
             ]
         },
@@ -33,6 +36,9 @@ class CaptionSeveralFields(CaptionFields):
 
     num_captions: int = Field(
         5, ge=1, le=MAX_NUM_BEAMS, description="most captions, 1 to 16; num_beams rises to it; default 5"
+    )
+    rank_by: RankBy = Field(
+        "likelihood", description="best first by likelihood, or by itm, how well each matches; default likelihood"
     )
 
 

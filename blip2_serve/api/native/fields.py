@@ -18,6 +18,7 @@ from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, 
 
 # Longer texts cannot fit into 512 tokens; refusing them here keeps the tokenizer off megabytes of text.
 MAX_TEXT_CHARACTERS = 32_768
+MAX_CHARACTERS_TOGETHER = 262_144
 MAX_TURNS = 256
 
 
@@ -39,19 +40,13 @@ class Fields(BaseModel):
     tells: ClassVar[frozenset[str]] = frozenset()
 
 
-class PictureFields(Fields):
-    """A picture and a text."""
+class OnePictureFields(Fields):
+    """A picture."""
 
     img: ImageSource | None = Field(None, description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
-    txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
     img_id: str | None = Field(
         None, pattern=ID_PATTERN, description="in place of img: the X-Image-Id of an earlier answer about the picture"
     )
-
-    @field_validator("txt")
-    @classmethod
-    def _txt_is_text(cls, txt: str | None) -> str | None:
-        return None if not txt else whole_characters(txt)
 
     @property
     def image(self) -> ImageSource:
@@ -67,6 +62,17 @@ class PictureFields(Fields):
         if self.img_id is not None:
             return image_of_id(self.img_id)
         raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", about=Part.IMAGE)
+
+
+class PictureFields(OnePictureFields):
+    """A picture and a text."""
+
+    txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
+
+    @field_validator("txt")
+    @classmethod
+    def _txt_is_text(cls, txt: str | None) -> str | None:
+        return None if not txt else whole_characters(txt)
 
 
 class DecodingFields(Fields):
@@ -178,6 +184,21 @@ def whole_characters(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("the text holds half a character (a lone surrogate)") from None
     return text
+
+
+def whole_texts(texts: list[str]) -> list[str]:
+    """Return `texts` unchanged.
+
+    Raises:
+        ValueError: one is empty, too long or holds half a character, or all together are too long.
+    """
+    if not all(whole_characters(text).strip() for text in texts):
+        raise ValueError("a text is empty: give each some words")
+    if max(map(len, texts), default=0) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"a text has more than {MAX_TEXT_CHARACTERS} characters: shorten it")
+    if sum(map(len, texts)) > MAX_CHARACTERS_TOGETHER:
+        raise ValueError(f"the texts have more than {MAX_CHARACTERS_TOGETHER} characters together: send fewer at once")
+    return texts
 
 
 def texts_of(value: object) -> object:

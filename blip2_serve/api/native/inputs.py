@@ -64,4 +64,5 @@ def _file_field(fields: type[Fields], name: str) -> Any:
     field = fields.model_fields[name]
     if name == "img":
         return Field(None, description=field.description)
-    return Field(min_length=1, max_length=MAX_PICTURES, description=field.description)
+    needed: Any = ... if field.is_required() else None
+    return Field(needed, min_length=1, max_length=MAX_PICTURES, description=field.description)

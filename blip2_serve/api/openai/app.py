@@ -1,14 +1,18 @@
-"""The application mounted at /v1: OpenAI's chat completions and model list."""
+"""The application mounted at /v1: OpenAI's chat completions, embeddings and model list, and reranking."""
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
 
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
-from blip2_serve.api.errors import error_response, public_error, unexpected_error
+from blip2_serve.api.errors import add_error_answers
+from blip2_serve.api.openai.embeddings import EXAMPLE as EMBEDDINGS_EXAMPLE
+from blip2_serve.api.openai.embeddings import Embeddings, EmbeddingsRequest, embed
+from blip2_serve.api.openai.embeddings import read_request as read_embeddings
 from blip2_serve.api.openai.images import image_of
 from blip2_serve.api.openai.messages import FIELDS, read_conversation
 from blip2_serve.api.openai.render import completion_json
@@ -16,7 +20,8 @@ from blip2_serve.api.openai.request import EXAMPLE, validate_request
 from blip2_serve.api.openai.responses import ChatCompletion, Model, ModelList, now
 from blip2_serve.api.openai.schema import body_schema
 from blip2_serve.api.openai.stream import Chunks, EventStream
-from blip2_serve.errors import Blip2Error, UnknownModel
+from blip2_serve.api.rerank.endpoint import add_rerank
+from blip2_serve.errors import UnknownModel
 from blip2_serve.images import ImageSource
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.completion import CompletedRequest, OutputOptions
@@ -25,7 +30,8 @@ from blip2_serve.tasks.stream import CompletionStream
 from blip2_serve.tasks.verbs import Tasks
 
 ALIAS = "blip2"
-PATHS = frozenset({"/chat/completions", "/models"})
+PATHS = frozenset({"/chat/completions", "/embeddings", "/models", "/rerank"})
+_EMBEDDINGS = EmbeddingsRequest.model_json_schema()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,22 @@ class _Endpoints:
         self._created = now()
 
     async def list_models(self) -> ModelList:
-        """The one model that is served."""
-        return ModelList(data=[Model(id=self._get_tasks().model_name, created=self._created)])
+        """The models that are served, the one that writes text first."""
+        return ModelList(data=[Model(id=name, created=self._created) for name in self._get_tasks().model_names])
 
     async def get_model(self, model: str) -> Model:
         """One model by its name."""
-        tasks = self._get_tasks()
-        _check_model(model, tasks)
-        return Model(id=tasks.model_name, created=self._created)
+        names = self._get_tasks().model_names
+        _check_model(model, names)
+        return Model(id=names[0] if model == ALIAS else model, created=self._created)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Turn texts and pictures into vectors that can be compared."""
+        retrieval = self._get_tasks().retrieval
+        asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE))
+        _check_model(asked.model, [retrieval.model_name])
+        answer = await while_connected(request, embed(asked, retrieval))
+        return Response(await asyncio.to_thread(json.dumps, answer), media_type="application/json")
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer the last message of a conversation about a picture; without text, caption the picture."""
@@ -85,20 +99,30 @@ def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
         responses={200: {"model": ChatCompletion, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": body_schema()}}}},
     )
-    app.add_exception_handler(Blip2Error, _answer_error)
-    app.add_exception_handler(Exception, _answer_bug)
+    app.add_api_route(
+        "/embeddings",
+        endpoints.embeddings,
+        methods=["POST"],
+        tags=["OpenAI"],
+        operation_id="embeddings",
+        responses={200: {"model": Embeddings}},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _EMBEDDINGS}}}},
+    )
+    add_rerank(app, get_tasks, "1")
+    add_error_answers(app, FIELDS)
     return app
 
 
 async def _read_call(request: Request, tasks: Tasks) -> _Call:
     body = validate_request(await read_json_body(request, EXAMPLE))
-    _check_model(body.model, tasks)
+    family = tasks.family  # first: a server that writes no text says so, whatever model is named
+    _check_model(body.model, [tasks.model_name])
     conversation = read_conversation(body.messages)
     asked = conversation.asked(body.task)
     return _Call(
         image=await asyncio.to_thread(image_of, conversation.image),  # megabytes of base64
         asked=asked,
-        options=body.options(asked.task, tasks.family),
+        options=body.options(asked.task, family),
         output=body.output,
         logprobs=body.logprobs,
         stream=body.stream,
@@ -106,10 +130,11 @@ async def _read_call(request: Request, tasks: Tasks) -> _Call:
     )
 
 
-def _check_model(name: str, tasks: Tasks) -> None:
-    if name not in (tasks.model_name, ALIAS):
+def _check_model(name: str, names: Sequence[str]) -> None:
+    if name not in (*names, ALIAS):
+        known = " or ".join(map(repr, names))
         raise UnknownModel(
-            f"There is no model {name[:128]!r} here: ask {tasks.model_name!r}, or {ALIAS!r} for short.", about="model"
+            f"There is no model {name[:128]!r} here: ask {known}, or {ALIAS!r} for short.", about="model"
         )
 
 
@@ -124,11 +149,3 @@ async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
 def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:
     dropped = {} if done.dropped_turns is None else {"X-Dropped-Turns": str(done.dropped_turns)}
     return {"X-Image-Id": done.image_id, **dropped}
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    return error_response(public_error(error), FIELDS)
-
-
-async def _answer_bug(request: Request, error: Exception) -> Response:
-    return error_response(unexpected_error())  # Starlette re-raises it, and `ErrorShape` logs it

@@ -1,12 +1,8 @@
 """Find the picture of a chat from the `url` of its `image_url` part."""
 
-import re
-
-from blip2_serve.api.image_text import ID_PATTERN, image_of_id, image_source
+from blip2_serve.api.inputs import image_of as parse_image
 from blip2_serve.errors import InvalidImage
 from blip2_serve.images import ImageSource
-
-_ID_PREFIX = "image-id:"
 
 
 def image_of(url: str) -> ImageSource:
@@ -15,20 +11,8 @@ def image_of(url: str) -> ImageSource:
     Raises:
         InvalidImage: `url` is none of the four.
     """
-    if not url.startswith(_ID_PREFIX):
-        return _image_source(url)
-    digits = url.removeprefix(_ID_PREFIX)
-    if not re.fullmatch(ID_PATTERN, digits):
-        raise InvalidImage(f"After {_ID_PREFIX} come the 64 hex digits of an X-Image-Id.", about="messages")
-    return image_of_id(digits)
-
-
-def _image_source(url: str) -> ImageSource:
     try:
-        return image_source(url)
-    except InvalidImage:
-        raise InvalidImage(
-            "The url of image_url is neither a URL nor a data: URI with base64 nor an image-id: send the picture as"
-            ' "data:image/jpeg;base64,...".',
-            about="messages",
-        ) from None
+        return parse_image(url, "The url of image_url")
+    except InvalidImage as error:
+        error.about = "messages"
+        raise

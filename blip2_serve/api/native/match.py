@@ -1,0 +1,48 @@
+"""POST /match: texts compared with a picture."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, Field, field_validator
+
+from blip2_serve.api.native.fields import Example, OnePictureFields, texts_of, whole_texts
+from blip2_serve.tasks.retrieve import Match
+
+MAX_TEXTS = 256
+
+
+class MatchFields(OnePictureFields):
+    """A picture and the texts to compare it with."""
+
+    path: ClassVar[str] = "/match"
+    example: ClassVar[Example] = Example(
+        {"texts": ["a yellow star", "a green circle"]},
+        {
+            "matches": [
+                {"text": "a yellow star", "itm": 0.999, "itm_logit": 4.6, "itc": 0.55},
+                {"text": "a green circle", "itm": 0.001, "itm_logit": -5.1, "itc": 0.12},
+            ]
+        },
+    )
+    tells: ClassVar[frozenset[str]] = frozenset({"image", "model"})
+    repeatable: ClassVar[frozenset[str]] = frozenset({"texts"})
+
+    texts: list[str] = Field(
+        min_length=1, max_length=MAX_TEXTS, description="1 to 256 texts; in a form repeated or as JSON"
+    )
+
+    @field_validator("texts", mode="before")
+    @classmethod
+    def _texts_may_be_json(cls, texts: object) -> object:
+        texts = texts_of(texts)
+        return [texts] if isinstance(texts, str) else texts
+
+    @field_validator("texts")
+    @classmethod
+    def _texts_are_bounded(cls, texts: list[str]) -> list[str]:
+        return whole_texts(texts)
+
+
+class MatchAnswer(BaseModel):
+    """Answer of /match, in the order of the texts."""
+
+    matches: list[Match]

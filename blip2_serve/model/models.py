@@ -1,0 +1,49 @@
+"""The models that the settings ask for: one that writes text, one that matches pictures with texts, or both."""
+
+from dataclasses import dataclass
+
+from blip2_serve.config import Settings
+from blip2_serve.model.load import LoadedModel, check_model, load_model, one_line
+from blip2_serve.model.locate import check_cache_folder, locate_checkpoint, locate_retrieval_checkpoint
+from blip2_serve.model.retrieval.load import LoadedRetrieval, check_retrieval_model, load_retrieval_model
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModels:
+    """At least one of the two."""
+
+    caption: LoadedModel | None
+    retrieval: LoadedRetrieval | None
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the larger one."""
+        return max(int(each.model.num_parameters()) for each in (self.caption, self.retrieval) if each is not None)
+
+
+def check_start(settings: Settings) -> None:
+    """Check without reading weights that the server could start.
+
+    Raises:
+        StartupError: it could not; the message is one line.
+    """
+    if settings.writes_text:
+        with one_line(f"{settings.spelled('model')} cannot be checked"):
+            check_model(settings, locate_checkpoint(settings))
+    if settings.retrieves:
+        with one_line(f"{settings.spelled('retrieval_model')} cannot be checked"):
+            check_retrieval_model(settings, locate_retrieval_checkpoint(settings))
+    check_cache_folder(settings.image_cache_dir)
+
+
+def load_models(settings: Settings) -> LoadedModels:
+    """Read the weights onto the device.
+
+    Raises:
+        StartupError: the settings do not fit a checkpoint or the machine, or parts of one are missing or damaged.
+    """
+    caption = load_model(settings, locate_checkpoint(settings)) if settings.writes_text else None
+    if not settings.retrieves:
+        return LoadedModels(caption, None)
+    folder = locate_retrieval_checkpoint(settings)
+    return LoadedModels(caption, load_retrieval_model(settings, folder, caption))
