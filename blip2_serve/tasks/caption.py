@@ -8,7 +8,6 @@ from typing import Any
 
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.options import DecodingOptions, FinishReason
-from blip2_serve.tasks.retrieve import Match
 
 NGRAM_SIZE = 3
 MAX_REPEATS = 3
@@ -23,7 +22,7 @@ class ScoredCaption:
         probability: exp(score), the probability of a token of it on (geometric) average.
         num_tokens: tokens that the model wrote, the end token counted.
         guards: the decoding options that were set to make it again because it looped or was empty, mostly none.
-        itm, itc: as in `retrieve.Match`; None without a matching model.
+        itm, itc: as in `retrieval.verbs.Match`; None without a matching model.
     """
 
     text: str
@@ -71,20 +70,6 @@ async def score_captions(generate: Generate, read: Read, options: DecodingOption
         made = (_scored(completion, read, tuple(sorted(needed))) for completion in again)
         captions += _new(made, captions)[:num_faulty]
     return _best_first(captions)
-
-
-def with_matches(captions: Sequence[ScoredCaption], matches: Sequence[Match], *, by_match: bool) -> list[ScoredCaption]:
-    """Add how well each caption matches; where `by_match`, the one that matches best comes first.
-
-    Captions rank as LAVIS ranks texts for a picture, by the sum of matching logit and cosine.
-    """
-    pairs = [
-        (match.itm_logit + match.itc, replace(caption, itm=match.itm, itc=match.itc))
-        for caption, match in zip(captions, matches, strict=True)
-    ]
-    if by_match:
-        pairs.sort(key=lambda pair: -pair[0])
-    return [caption for _, caption in pairs]
 
 
 def loops(ids: Sequence[int]) -> bool:

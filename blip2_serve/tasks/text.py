@@ -6,6 +6,16 @@ from blip2_serve.model.reference import end_ids_of
 from blip2_serve.model.vocabulary import Vocabulary
 from blip2_serve.tasks.completion import Answer, ChosenToken, CompletedRequest, Completion, Token
 from blip2_serve.tasks.prepare import Prepared
+from blip2_serve.tasks.prompt import PromptEncoder
+
+
+class Writer:
+    """What a model that writes text needs around the engine; `family` gives templates and defaults."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.family = loaded.family
+        self.prompts = PromptEncoder(loaded)
+        self.transcript = Transcript(loaded)
 
 
 class Transcript:

@@ -5,7 +5,6 @@ import io
 import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -16,7 +15,7 @@ from blip2_serve.config import Settings
 from blip2_serve.engine.backends.absent import NO_WRITER
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Finished, FinishedRow, ReaderName, Request
-from blip2_serve.errors import Blip2Error, InvalidField, UnknownImage, UnknownModel
+from blip2_serve.errors import Blip2Error, InvalidField, UnknownModel
 from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
@@ -24,15 +23,16 @@ from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.admission import PREFIX_WORK, Admission, work_of
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
-from blip2_serve.tasks.caption import RankedCaptions, ScoredCaption, score_captions, several, with_matches
+from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
 from blip2_serve.tasks.lens import CAPTION, MATCHING, lenses_of
 from blip2_serve.tasks.prepare import Preparation, Prepared
-from blip2_serve.tasks.prompt import PromptEncoder, PromptSpec, TaskName
-from blip2_serve.tasks.retrieve import Retrieval
+from blip2_serve.tasks.prompt import PromptSpec, TaskName
+from blip2_serve.tasks.retrieval.captions import match_captions
+from blip2_serve.tasks.retrieval.verbs import Retrieval
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
-from blip2_serve.tasks.text import Transcript
+from blip2_serve.tasks.text import Writer
 
 BatchTask = Literal["caption", "vqa"]
 RankBy = Literal["likelihood", "itm"]
@@ -44,15 +44,6 @@ NO_RETRIEVAL = (
 ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """What the verbs need of the model that writes text."""
-
-    family: Family
-    transcript: Transcript
-    prompts: PromptEncoder
-
-
 class Tasks:
     """The verbs on the loaded models. Pictures are decoded in threads, the engine runs in its own.
 
@@ -62,7 +53,7 @@ class Tasks:
     def __init__(
         self, loaded: LoadedModel | None, settings: Settings, retrieval: LoadedRetrieval | None = None
     ) -> None:
-        self._writing = None if loaded is None else _Writing(loaded.family, Transcript(loaded), PromptEncoder(loaded))
+        self._writing = None if loaded is None else Writer(loaded)
         self._names = [each.name for each in (loaded, retrieval) if each is not None]
         self._request_ids = itertools.count()
         self._batch_places = places(settings.max_queue)
@@ -70,12 +61,9 @@ class Tasks:
         self._preparation = Preparation(lenses_of(loaded, retrieval), settings)
         max_queue_s = min(settings.max_queue_s, settings.deadline_s)
         self._admission = Admission(settings.max_queue, max_queue_s, lambda: self._engine.stats().num_running)
-        self._retrieval = None if retrieval is None else self._retrieval_verbs(retrieval)
-        self._engine.start()
-
-    def _retrieval_verbs(self, loaded: LoadedRetrieval) -> Retrieval:
         shared = self._engine, self._preparation, self._admission, self._batch_places
-        return Retrieval(loaded, *shared, lambda: next(self._request_ids))
+        self._retrieval = Retrieval(retrieval, *shared, self._request_ids) if retrieval else None
+        self._engine.start()
 
     @property
     def model_name(self) -> str:
@@ -100,17 +88,12 @@ class Tasks:
         return self._retrieval
 
     @property
-    def retrieves(self) -> bool:
-        """True if a model matches pictures with texts."""
-        return self._retrieval is not None
-
-    @property
     def writes_text(self) -> bool:
         """True if a model captions and answers."""
         return self._writing is not None
 
     @property
-    def _writer(self) -> "_Writing":
+    def _writer(self) -> Writer:
         if self._writing is None:
             raise UnknownModel(NO_WRITER)
         return self._writing
@@ -153,11 +136,11 @@ class Tasks:
 
         With a matching model each is compared with the picture, which may also rank them.
         """
-        if rank_by == "itm" and not self.retrieves:
+        if rank_by == "itm" and self._retrieval is None:
             raise InvalidField(f"rank_by=itm needs a matching model. {NO_RETRIEVAL}", about="rank_by")
         options = several(options, num_captions)
         with self._admitted(image, options):
-            readers = CAPTION + MATCHING if self.retrieves else CAPTION
+            readers = CAPTION + MATCHING if self._retrieval else CAPTION
             prepared = await self._prepare(image, PromptSpec("prefix", prefix), options, readers=readers)
             read = partial(self._writer.transcript.text, prepared.prompt.answer_begins)
 
@@ -165,24 +148,9 @@ class Tasks:
                 return (await self._run(self._request(prepared, options))).rows
 
             captions = await score_captions(generate, read, options)
-            if self.retrieves:
-                captions = await self._matched(captions, prepared, rank_by)
+            if self._retrieval:
+                captions = await match_captions(captions, prepared, self._retrieval, by_match=rank_by == "itm")
             return RankedCaptions(captions, prepared.image_id)
-
-    async def _matched(
-        self, captions: Sequence[ScoredCaption], prepared: Prepared, rank_by: RankBy
-    ) -> list[ScoredCaption]:
-        """Add what the matching model says of each caption; a picture that it has not seen is told only if it ranks."""
-        texts = [caption.text for caption in captions]
-        ids = await self._preparation.encode(partial(self.retrieval.encode, texts, cut=True), prepared.deadline)
-        try:
-            image = prepared.images["retrieval"]
-            matches = await self.retrieval.match_prepared(image, texts, ids, prepared.deadline)
-        except UnknownImage:
-            if rank_by == "itm":
-                raise
-            return list(captions)
-        return with_matches(captions, matches, by_match=rank_by == "itm")
 
     async def choose(
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
@@ -262,8 +230,8 @@ class Tasks:
         self._preparation.start_decoders()
         grey = io.BytesIO()
         Image.new("RGB", (8, 8), "grey").save(grey, "PNG")
-        if self.retrieves:
-            await self.retrieval.match(Upload(grey.getvalue()), ["grey"])
+        if self._retrieval:
+            await self._retrieval.match(Upload(grey.getvalue()), ["grey"])
         for num_beams in (1, 5) if self.writes_text else ():
             await self.caption(Upload(grey.getvalue()), None, DecodingOptions(max_new_tokens=2, num_beams=num_beams))
 

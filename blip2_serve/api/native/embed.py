@@ -14,7 +14,7 @@ from blip2_serve.api.native.fields import Example, Fields, texts_of, whole_texts
 from blip2_serve.api.native.match import MAX_TEXTS
 from blip2_serve.errors import Blip2Error, InvalidField
 from blip2_serve.images import ImageSource
-from blip2_serve.tasks.retrieve import ImageVectors, TextVectors, Vectors, mean_vector
+from blip2_serve.tasks.retrieval.verbs import ImageVectors, TextVectors, Vectors, mean_vector
 
 EncodingFormat = Literal["float", "base64"]
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import BaseModel, Field, field_validator
 
 from blip2_serve.api.native.fields import Example, OnePictureFields, texts_of, whole_texts
-from blip2_serve.tasks.retrieve import Match
+from blip2_serve.tasks.retrieval.verbs import Match
 
 MAX_TEXTS = 256
 

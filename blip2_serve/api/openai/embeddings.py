@@ -13,7 +13,7 @@ from blip2_serve.api.native.fields import validate_fields, whole_texts
 from blip2_serve.api.native.match import MAX_TEXTS
 from blip2_serve.errors import Blip2Error, InvalidField
 from blip2_serve.images import ImageSource
-from blip2_serve.tasks.retrieve import Retrieval, Vectors, mean_vector
+from blip2_serve.tasks.retrieval.verbs import Retrieval, Vectors, mean_vector
 
 EXAMPLE = '{"model": "blip2", "input": ["a red circle"]}'
 # What clients of other servers send along; it changes nothing here.

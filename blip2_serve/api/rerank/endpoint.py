@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.rerank.request import EXAMPLE, RerankRequest, TextsForPicture, read_request, sides_of
-from blip2_serve.tasks.retrieve import Match, Retrieval
+from blip2_serve.tasks.retrieval.verbs import Match, Retrieval
 from blip2_serve.tasks.verbs import Tasks
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -83,7 +83,7 @@ class Retrieval:
         preparation: Preparation,
         admission: Admission,
         places: asyncio.Semaphore,
-        next_id: Callable[[], int],
+        request_ids: Iterator[int],
     ) -> None:
         self.model_name = loaded.name
         self.width = loaded.vector_width
@@ -92,14 +92,14 @@ class Retrieval:
         self._preparation = preparation
         self._admission = admission
         self._places = places
-        self._next_id = next_id
+        self._request_ids = request_ids
 
     async def match(self, image: ImageSource, texts: Sequence[str]) -> Matches:
         """Compare texts with a picture."""
         work = IMAGE_WORK * (not isinstance(image, ImageId)) + PAIR_WORK * len(texts)
         with self._admission.admitted(current_client.get(), work):
             deadline = self._preparation.deadline()
-            ids = await self._encode(texts, deadline)
+            ids = await self.encode_in_turn(texts, deadline)
             prepared = await self._preparation.prepare(image, _no_prompt, deadline, MATCHING)
             return Matches(
                 await self.match_prepared(prepared.images["retrieval"], texts, ids, deadline), prepared.image_id
@@ -109,7 +109,7 @@ class Retrieval:
         """Compare one text with pictures; the first that fails fails all, and its error says which."""
         with self._admission.admitted(current_client.get(), len(images) * (IMAGE_WORK + PAIR_WORK)):
             deadline = self._preparation.deadline()
-            ids = await self._encode([text], deadline)
+            ids = await self.encode_in_turn([text], deadline)
 
             async def match_one(place: int, image: ImageSource) -> Match:
                 async with self._places:
@@ -127,7 +127,7 @@ class Retrieval:
     ) -> list[Match]:
         """Compare texts, with their ids, with a picture that is ready for this model; the caller was admitted."""
         requests = [
-            RetrievalRequest(self._next_id(), image, part, True, deadline, current_client.get())
+            RetrievalRequest(next(self._request_ids), image, part, True, deadline, current_client.get())
             for part in _in_rounds(ids)
         ]
         answers = await together([self._run(request) for request in requests])
@@ -140,9 +140,9 @@ class Retrieval:
         """Turn texts into vectors."""
         with self._admission.admitted(current_client.get(), TEXT_WORK * len(texts)):
             deadline = self._preparation.deadline()
-            ids = await self._encode(texts, deadline)
+            ids = await self.encode_in_turn(texts, deadline)
             requests = [
-                RetrievalRequest(self._next_id(), None, part, False, deadline, current_client.get())
+                RetrievalRequest(next(self._request_ids), None, part, False, deadline, current_client.get())
                 for part in _in_rounds(ids)
             ]
             answers = await together([self._run(request) for request in requests])
@@ -178,13 +178,14 @@ class Retrieval:
                 )
         return [ids[:most] for ids in encoded]
 
-    async def _encode(self, texts: Sequence[str], deadline: float) -> list[TextIds]:
-        return await self._preparation.encode(partial(self.encode, texts), deadline)
+    async def encode_in_turn(self, texts: Sequence[str], deadline: float, *, cut: bool = False) -> list[TextIds]:
+        """Encode texts off the event loop, in turn with others' work."""
+        return await self._preparation.encode(partial(self.encode, texts, cut=cut), deadline)
 
     async def _embed_image(self, image: ImageSource, deadline: float) -> ImageVectors:
         prepared = await self._preparation.prepare(image, _no_prompt, deadline, MATCHING)
         seen = prepared.images["retrieval"]
-        request = RetrievalRequest(self._next_id(), seen, deadline=deadline, client=current_client.get())
+        request = RetrievalRequest(next(self._request_ids), seen, deadline=deadline, client=current_client.get())
         return ImageVectors(self._vectors((await self._run(request)).image_vectors), prepared.image_id)
 
     async def _run(self, request: RetrievalRequest) -> Retrieved:

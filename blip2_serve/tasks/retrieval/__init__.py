@@ -1,0 +1,1 @@
+"""What the retrieval heads do for a caller."""
