@@ -10,7 +10,7 @@ from blip2_serve.api.errors import BATCH_FIELDS, error_body
 from blip2_serve.api.image_text import ID_PATTERN, image_of_id
 from blip2_serve.api.native.answers import Error
 from blip2_serve.api.native.batch import MAX_PICTURES
-from blip2_serve.api.native.fields import Example, Fields, texts_of, whole_texts
+from blip2_serve.api.native.fields import PICTURE, PICTURE_ID, Example, Fields, texts_of, whole_texts
 from blip2_serve.api.native.match import MAX_TEXTS
 from blip2_serve.errors import Blip2Error, InvalidField
 from blip2_serve.images import ImageSource
@@ -38,11 +38,11 @@ class EmbedFields(Fields):
     tells: ClassVar[frozenset[str]] = frozenset({"model"})
     repeatable: ClassVar[frozenset[str]] = frozenset({"imgs", "texts"})
 
-    img: ImageSource | None = Field(None, description="one picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
+    img: ImageSource | None = Field(None, description=PICTURE)
     imgs: list[ImageSource | Blip2Error] | None = Field(
         None, min_length=1, max_length=MAX_PICTURES, description="1 to 64 pictures: the part repeated, or a JSON list"
     )
-    img_id: str | None = Field(None, pattern=ID_PATTERN, description="in place of img: an earlier X-Image-Id")
+    img_id: str | None = Field(None, pattern=ID_PATTERN, description=PICTURE_ID)
     texts: list[str] | None = Field(
         None, min_length=1, max_length=MAX_TEXTS, description="1 to 256 texts; in a form repeated or as JSON"
     )

@@ -20,6 +20,8 @@ from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, 
 MAX_TEXT_CHARACTERS = 32_768
 MAX_CHARACTERS_TOGETHER = 262_144
 MAX_TURNS = 256
+PICTURE = "the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+PICTURE_ID = "in place of img: the X-Image-Id of an earlier answer about the picture"
 
 
 class Example(NamedTuple):
@@ -40,39 +42,37 @@ class Fields(BaseModel):
     tells: ClassVar[frozenset[str]] = frozenset()
 
 
-class OnePictureFields(Fields):
-    """A picture."""
-
-    img: ImageSource | None = Field(None, description="the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF")
-    img_id: str | None = Field(
-        None, pattern=ID_PATTERN, description="in place of img: the X-Image-Id of an earlier answer about the picture"
-    )
-
-    @property
-    def image(self) -> ImageSource:
-        """The picture, from `img` or `img_id`.
-
-        Raises:
-            InvalidField: both were sent, or neither.
-        """
-        if self.img is not None and self.img_id is not None:
-            raise InvalidField("img and img_id were both sent: send one of the two.", about=Part.IMAGE_ID)
-        if self.img is not None:
-            return self.img
-        if self.img_id is not None:
-            return image_of_id(self.img_id)
-        raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", about=Part.IMAGE)
-
-
-class PictureFields(OnePictureFields):
+class PictureFields(Fields):
     """A picture and a text."""
 
+    img: ImageSource | None = Field(None, description=PICTURE)
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
+    img_id: str | None = Field(None, pattern=ID_PATTERN, description=PICTURE_ID)
 
     @field_validator("txt")
     @classmethod
     def _txt_is_text(cls, txt: str | None) -> str | None:
         return None if not txt else whole_characters(txt)
+
+    @property
+    def image(self) -> ImageSource:
+        """The picture, see `one_image`."""
+        return one_image(self.img, self.img_id)
+
+
+def one_image(img: ImageSource | None, img_id: str | None) -> ImageSource:
+    """Return the picture, from `img` or `img_id`.
+
+    Raises:
+        InvalidField: both were sent, or neither.
+    """
+    if img is not None and img_id is not None:
+        raise InvalidField("img and img_id were both sent: send one of the two.", about=Part.IMAGE_ID)
+    if img is not None:
+        return img
+    if img_id is not None:
+        return image_of_id(img_id)
+    raise InvalidField("img is missing: send a picture in the field img, or its id as img_id.", about=Part.IMAGE)
 
 
 class DecodingFields(Fields):

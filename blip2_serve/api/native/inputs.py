@@ -64,5 +64,5 @@ def _file_field(fields: type[Fields], name: str) -> Any:
     field = fields.model_fields[name]
     if name == "img":
         return Field(None, description=field.description)
-    needed: Any = ... if field.is_required() else None
-    return Field(needed, min_length=1, max_length=MAX_PICTURES, description=field.description)
+    default: dict[str, Any] = {} if field.is_required() else {"default_factory": list}
+    return Field(**default, min_length=1, max_length=MAX_PICTURES, description=field.description)

@@ -4,13 +4,15 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from blip2_serve.api.native.fields import Example, OnePictureFields, texts_of, whole_texts
+from blip2_serve.api.image_text import ID_PATTERN
+from blip2_serve.api.native.fields import PICTURE, PICTURE_ID, Example, Fields, one_image, texts_of, whole_texts
+from blip2_serve.images import ImageSource
 from blip2_serve.tasks.retrieval.verbs import Match
 
 MAX_TEXTS = 256
 
 
-class MatchFields(OnePictureFields):
+class MatchFields(Fields):
     """A picture and the texts to compare it with."""
 
     path: ClassVar[str] = "/match"
@@ -26,9 +28,11 @@ class MatchFields(OnePictureFields):
     tells: ClassVar[frozenset[str]] = frozenset({"image", "model"})
     repeatable: ClassVar[frozenset[str]] = frozenset({"texts"})
 
+    img: ImageSource | None = Field(None, description=PICTURE)
     texts: list[str] = Field(
         min_length=1, max_length=MAX_TEXTS, description="1 to 256 texts; in a form repeated or as JSON"
     )
+    img_id: str | None = Field(None, pattern=ID_PATTERN, description=PICTURE_ID)
 
     @field_validator("texts", mode="before")
     @classmethod
@@ -40,6 +44,11 @@ class MatchFields(OnePictureFields):
     @classmethod
     def _texts_are_bounded(cls, texts: list[str]) -> list[str]:
         return whole_texts(texts)
+
+    @property
+    def image(self) -> ImageSource:
+        """The picture, see `one_image`."""
+        return one_image(self.img, self.img_id)
 
 
 class MatchAnswer(BaseModel):

@@ -10,13 +10,18 @@ from blip2_serve.api.openapi.infrastructure import INFRASTRUCTURE, TAG
 from blip2_serve.api.openapi.responses import describe_responses
 
 _DESCRIPTION = (
-    "Captions, answers and conversations about pictures, by BLIP-2. Every error, those of paths and methods that are"
-    " not there (404, 405) included, is JSON in the shape Error; a request that is repeated as it was fails again,"
-    " unless its status is 429, 503 or 504."
+    "Captions, answers and conversations about pictures, by BLIP-2; texts matched with pictures, and vectors of both,"
+    " where a matching model is loaded. Every error, those of paths and methods that are not there (404, 405) included,"
+    " is JSON in the shape Error; a request that is repeated as it was fails again, unless its status is 429, 503 or"
+    " 504."
 )
 _TAGS = [
-    {"name": "Service APIs", "description": "Pictures in, text out."},
+    {"name": "Service APIs", "description": "Pictures in; text, scores or vectors out."},
     {"name": "OpenAI", "description": "The same for OpenAI's clients, with base_url at /v1."},
+    {
+        "name": "Reranking",
+        "description": "Cohere's and Jina's protocol: pictures ranked by a text, or texts by a picture.",
+    },
     {"name": TAG, "description": "Probes, metrics and descriptions."},
 ]
 
@@ -29,7 +34,9 @@ def described(spec: dict[str, Any]) -> dict[str, Any]:
     spec["openapi"] = "3.1.0"
     spec["info"] = {"title": "blip2-serve", "version": __version__, "description": _DESCRIPTION}
     spec["tags"] = _TAGS
-    spec["paths"] = {path: item for path, item in spec["paths"].items() if "post" in item or path.startswith("/v1")}
+    spec["paths"] = {
+        path: item for path, item in spec["paths"].items() if "post" in item or path.startswith(("/v1", "/v2"))
+    }
     describe_bodies(spec)
     describe_responses(spec)
     add_examples(spec)

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from blip2_serve.api.native.answers import Error
 from blip2_serve.api.native.batch import Answered
+from blip2_serve.api.native.embed import Embedded
 from blip2_serve.api.native.fields import endpoints
 from blip2_serve.api.openai.responses import ChatCompletionChunk
 from blip2_serve.errors import Blip2Error, RequestError, StartupError
@@ -79,7 +80,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; until there is room", _COUNT,
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
     """Describe the real answers and errors of every endpoint. Changes `spec` in place and returns it."""
     schemas = spec["components"]["schemas"]
-    for model in (Answered, Error, ChatCompletionChunk):
+    for model in (Answered, Embedded, Error, ChatCompletionChunk):
         _share(model, schemas)
     spec["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = _EVENT
     for path, item in spec["paths"].items():
@@ -90,6 +91,7 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
                 answer["headers"] = headers
             operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
     schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
+    schemas["EmbedAnswer"]["properties"]["embeddings"]["items"] = _one_of("Embedded", "Error")
     return spec
 
 
