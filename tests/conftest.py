@@ -38,10 +38,13 @@ def tiny_models(tiny_checkpoints: dict[str, Path]) -> dict[str, LoadedModel]:
 
 
 @pytest.fixture(scope="session")
-def server(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server on a tiny OPT checkpoint, with limits small enough to exceed."""
+def server(
+    tiny_checkpoints: dict[str, Path], tiny_retrieval_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The real server on a tiny OPT and a tiny matching checkpoint, with limits small enough to exceed."""
     settings = {
         "BLIP2_MODEL": str(tiny_checkpoints["opt"]),
+        "BLIP2_RETRIEVAL_MODEL": str(tiny_retrieval_checkpoint),
         "BLIP2_MAX_IMAGE_PIXELS": "2000000",
         "BLIP2_MAX_REQUEST_BYTES": "1000000",
         "BLIP2_MAX_BATCH_BYTES": "2500000",

@@ -39,6 +39,9 @@ CHECKS = [
 PICTURES = [jpeg(8, 8, seed) for seed in range(3)]
 NUM_EXAMPLES = os.environ.get("CONTRACT_EXAMPLES")
 
+# Fields that a sensible request draws anew.
+_SHOWN = {"img", "img_id", "imgs", "texts", "model", "messages", "input", "query", "documents"}
+
 Cases = st.SearchStrategy[schemathesis.Case]
 
 contract = schemathesis.openapi.from_path(OPENAPI)
@@ -55,7 +58,7 @@ def sensible(draw: st.DrawFn, case: schemathesis.Case) -> schemathesis.Case:
     """Give `case` a real picture and an existing model, and keep few of its options, so that they rarely conflict."""
     body = case.body
     if isinstance(body, dict):
-        others = sorted(body.keys() - {"img", "img_id", "imgs", "model", "messages"})
+        others = sorted(body.keys() - _SHOWN)
         kept = draw(st.sets(st.sampled_from(others), max_size=3)) if others else set()
         case.body = {**{name: body[name] for name in kept}, **draw(shown(case))}
     return case
@@ -69,6 +72,15 @@ def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
         picture = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
     if case.path == "/batch":
         return {"imgs": [picture] * draw(st.integers(1, 3))}
+    if case.path in ("/v1/rerank", "/v2/rerank"):
+        texts = draw(st.lists(st.text("ab", min_size=1, max_size=20), min_size=1, max_size=3))
+        return draw(
+            st.sampled_from([{"query": picture, "documents": texts}, {"query": texts[0], "documents": [picture] * 2}])
+        )
+    if case.path == "/v1/embeddings":
+        return {"model": "blip2", "input": draw(st.lists(st.sampled_from([picture, "a", {"text": "b"}]), min_size=1))}
+    if case.path == "/match":
+        return {"img": picture, "texts": draw(st.lists(st.text("ab", min_size=1), min_size=1, max_size=3))}
     if case.path != "/v1/chat/completions":
         return {"img": picture}
     texts = draw(st.lists(st.text(max_size=20), max_size=2))
