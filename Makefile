@@ -10,7 +10,8 @@ BIN      := .venv/bin
 export BENTOML_DO_NOT_TRACK = True
 
 .PHONY: help install demo serve lint structure test test-slow openapi bento image
-.PHONY: screenshots train-demo train-demo-t5 eval-demo eval-demo-t5 measure-load measure-batching measure-choosing measure-hostile fuzz
+.PHONY: train-demo train-demo-t5 train-demo-itm eval-demo eval-demo-t5 eval-demo-itm bench-retrieval
+.PHONY: screenshots measure-load measure-batching measure-choosing measure-hostile fuzz
 .PHONY: measure-quantization soak overload chaos bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
 help:
@@ -82,11 +83,17 @@ train-demo: install
 train-demo-t5: install
 	$(BIN)/python -m training.train --model demo-t5
 
+train-demo-itm: install
+	$(BIN)/python -m training.retrieval.train
+
 eval-demo: install
 	$(BIN)/python -m training.evaluate --model demo
 
 eval-demo-t5: install
 	$(BIN)/python -m training.evaluate --model demo-t5
+
+eval-demo-itm: install
+	$(BIN)/python -m training.retrieval.evaluate
 
 # Long runs with dated results in benchmarks/results/.
 soak: install
@@ -125,6 +132,10 @@ bench-gpu: install
 # What it takes is in benchmarks/README.md; ARGS= reaches it: make bench ARGS="--checkpoints demo".
 bench: install
 	$(BIN)/python -m benchmarks.run.bench $(ARGS)
+	$(BIN)/python -m benchmarks.run.retrieval
+
+bench-retrieval: install
+	$(BIN)/python -m benchmarks.run.retrieval
 
 bench-full: install
 	$(BIN)/python -m benchmarks.run.bench --full $(ARGS)

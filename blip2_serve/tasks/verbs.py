@@ -47,14 +47,15 @@ ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 class Tasks:
     """The verbs on the loaded models. Pictures are decoded in threads, the engine runs in its own.
 
-    Every verb raises a Blip2Error for a request that is refused or fails, one that no loaded model can answer included.
+    `model_names` are public names, that of the model that writes text first. Every verb raises a Blip2Error for a
+    request that is refused or fails, one that no loaded model can answer included.
     """
 
     def __init__(
         self, loaded: LoadedModel | None, settings: Settings, retrieval: LoadedRetrieval | None = None
     ) -> None:
         self._writing = None if loaded is None else Writer(loaded)
-        self._names = [each.name for each in (loaded, retrieval) if each is not None]
+        self.model_names = [each.name for each in (loaded, retrieval) if each is not None]
         self._request_ids = itertools.count()
         self._batch_places = places(settings.max_queue)
         self._engine = build_engine(loaded, settings, retrieval)
@@ -68,12 +69,7 @@ class Tasks:
     @property
     def model_name(self) -> str:
         """Public name of the model that writes text, or else of the one that matches."""
-        return self._names[0]
-
-    @property
-    def model_names(self) -> Sequence[str]:
-        """Public names of all models."""
-        return self._names
+        return self.model_names[0]
 
     @property
     def family(self) -> Family:
@@ -86,6 +82,11 @@ class Tasks:
         if self._retrieval is None:
             raise UnknownModel(NO_RETRIEVAL)
         return self._retrieval
+
+    @property
+    def matches(self) -> bool:
+        """True if a model matches pictures with texts."""
+        return self._retrieval is not None
 
     @property
     def writes_text(self) -> bool:

@@ -11,8 +11,9 @@ from support.serving import Server, serve
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real server on the demo checkpoint, otherwise with the settings of all tests (tests/support/serving.py)."""
-    with serve(tmp_path_factory.mktemp("demo"), {"BLIP2_MODEL": "demo"}) as running:
+    """The real server as `make demo` starts it, otherwise with the settings of all tests (tests/support/serving.py)."""
+    models = {"BLIP2_MODEL": "demo", "BLIP2_RETRIEVAL_MODEL": "demo-itm"}
+    with serve(tmp_path_factory.mktemp("demo"), models) as running:
         yield running
 
 
