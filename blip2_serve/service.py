@@ -138,7 +138,9 @@ class Blip2:
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
         options = fields.options(self._tasks.family)
-        making = self._tasks.caption_several(fields.image, fields.txt, fields.num_captions, options, fields.rank_by)
+        making = self._tasks.caption_several(
+            fields.image, fields.txt, fields.num_captions, options, fields.rank_by, explains=fields.explain
+        )
         made = await while_connected(request, making)
         return json_reply(CaptionSeveralAnswer(captions=made.captions), self._headers(made.image_id))
 
@@ -162,8 +164,8 @@ class Blip2:
     @answer_errors
     async def match(self, fields: MatchFields, request: Request) -> MatchAnswer:
         """Say how well texts match a picture."""
-        retrieval = self._tasks.retrieval
-        compared = await while_connected(request, retrieval.match(fields.image, fields.texts))
+        retrieval, explainer = self._tasks.retrieval, self._tasks.explainer if fields.explain else None
+        compared = await while_connected(request, retrieval.match(fields.image, fields.texts, explainer))
         return json_reply(MatchAnswer(matches=compared.matches), self._headers(compared.image_id, retrieval.model_name))
 
     @bentoml.api(input_spec=input_of(EmbedFields, "EmbedInput"))

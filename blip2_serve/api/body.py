@@ -16,7 +16,7 @@ from blip2_serve.api.forms import check_names, form_values, multipart_parts, url
 from blip2_serve.api.large_json import parse_json
 from blip2_serve.clients import current_client
 from blip2_serve.errors import InvalidField, UnsupportedBody
-from blip2_serve.tasks.gate import FairGate
+from blip2_serve.tasks.load.gate import FairGate
 
 _SMALL_BODY = 65_536  # in bytes; below this, parsing is faster than waking a thread
 

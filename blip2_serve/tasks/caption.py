@@ -8,6 +8,7 @@ from typing import Any
 
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.options import DecodingOptions, FinishReason
+from blip2_serve.tasks.grounding.explain import WordSupport
 
 NGRAM_SIZE = 3
 MAX_REPEATS = 3
@@ -23,6 +24,7 @@ class ScoredCaption:
         num_tokens: tokens that the model wrote, the end token counted.
         guards: the decoding options that were set to make it again because it looped or was empty, mostly none.
         itm, itc: as in `retrieval.verbs.Match`; None without a matching model.
+        words, unsupported: as in `grounding.explain.Explanation`; None unless asked for.
     """
 
     text: str
@@ -33,6 +35,8 @@ class ScoredCaption:
     guards: tuple[str, ...] = ()
     itm: float | None = None
     itc: float | None = None
+    words: list[WordSupport] | None = None
+    unsupported: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from blip2_serve.images.decoder_pool import DecoderPool
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
 from blip2_serve.images.url_policy import UrlPolicy
-from blip2_serve.tasks.gate import FairGate
 from blip2_serve.tasks.lens import CAPTION, Lens, Look
+from blip2_serve.tasks.load.gate import FairGate
 from blip2_serve.tasks.prompt import Prompt
 
 MakePrompt = Callable[[], Prompt]

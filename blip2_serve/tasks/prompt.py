@@ -9,6 +9,7 @@ from blip2_serve.families import DEFAULT_QUESTION, Family, Turn
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import end_ids_of
 from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions
+from blip2_serve.tasks.grounding.words import SpelledText, spelled
 
 _FEWER = "ask for fewer new tokens"
 TaskName = Literal["caption", "prefix", "vqa", "chat"]
@@ -89,6 +90,29 @@ class PromptEncoder:
             )
         prompt = self._encode(self._family.question_prompt(question or DEFAULT_QUESTION), longest, "the choices")
         return replace(prompt, continuations=continuations)
+
+    def captions(self, texts: Sequence[str]) -> tuple[tuple[int, ...], list[SpelledText]]:
+        """Encode the prompt for a caption, and texts as the model would write them after it.
+
+        Raises:
+            PromptTooLong: the longest text does not fit.
+        """
+        begins = self._loaded.caption_prompt
+        spelled_texts = [self._spell_caption(text, continues=bool(begins)) for text in texts]
+        longest = max(len(text.ids) for text in spelled_texts)
+        room = min(MAX_NEW_TOKENS, self._room(0) - len(self._loaded.encode_text(begins)))
+        if longest > room:
+            raise PromptTooLong(
+                f"The longest text takes {longest} tokens, and {room} can be explained: shorten it.", about=Part.TEXTS
+            )
+        return tuple(self._loaded.encode_text(begins)), spelled_texts
+
+    def _spell_caption(self, text: str, *, continues: bool) -> SpelledText:
+        written = self._family.spell_choice(text.strip()) if continues else text.strip()
+        encoded = self._loaded.tokenizer(
+            written, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
+        return spelled(written, encoded["input_ids"], encoded["offset_mapping"])
 
     def _encode_choice(self, text: str) -> tuple[int, ...]:
         """Ids with which the model would give this answer: no BOS, then the end token.

@@ -8,8 +8,8 @@ from typing import Self
 from blip2_serve.engine.engine import Engine
 from blip2_serve.engine.messages import Event, Failed, Finished, Request, RetrievalRequest, Retrieved, TokenEvent
 from blip2_serve.errors import Blip2Error
-from blip2_serve.tasks.admission import Admitted
 from blip2_serve.tasks.completion import CompletedRequest, CompletionPiece
+from blip2_serve.tasks.load.admission import Admitted
 from blip2_serve.tasks.text import Transcript
 
 StreamPart = CompletionPiece | CompletedRequest

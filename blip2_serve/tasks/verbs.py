@@ -2,9 +2,8 @@
 
 import asyncio
 import io
-import itertools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
 
@@ -13,7 +12,6 @@ from PIL import Image
 from blip2_serve.clients import current_client
 from blip2_serve.config import Settings
 from blip2_serve.engine.backends.absent import NO_WRITER
-from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Finished, FinishedRow, ReaderName, Request
 from blip2_serve.errors import Blip2Error, InvalidField, UnknownModel
 from blip2_serve.families import Family, Turn
@@ -21,16 +19,19 @@ from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.admission import PREFIX_WORK, Admission, work_of
-from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, places, together
+from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, together
 from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
-from blip2_serve.tasks.lens import CAPTION, MATCHING, lenses_of
-from blip2_serve.tasks.prepare import Preparation, Prepared
+from blip2_serve.tasks.grounding.captions import explain_captions
+from blip2_serve.tasks.grounding.explain import Explainer
+from blip2_serve.tasks.lens import CAPTION, MATCHING
+from blip2_serve.tasks.load.admission import PREFIX_WORK, work_of
+from blip2_serve.tasks.prepare import Prepared
 from blip2_serve.tasks.prompt import PromptSpec, TaskName
 from blip2_serve.tasks.retrieval.captions import match_captions
 from blip2_serve.tasks.retrieval.verbs import Retrieval
+from blip2_serve.tasks.runtime import Runtime
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Writer
 
@@ -56,15 +57,11 @@ class Tasks:
     ) -> None:
         self._writing = None if loaded is None else Writer(loaded)
         self.model_names = [each.name for each in (loaded, retrieval) if each is not None]
-        self._request_ids = itertools.count()
-        self._batch_places = places(settings.max_queue)
-        self._engine = build_engine(loaded, settings, retrieval)
-        self._preparation = Preparation(lenses_of(loaded, retrieval), settings)
-        max_queue_s = min(settings.max_queue_s, settings.deadline_s)
-        self._admission = Admission(settings.max_queue, max_queue_s, lambda: self._engine.stats().num_running)
-        shared = self._engine, self._preparation, self._admission, self._batch_places
-        self._retrieval = Retrieval(retrieval, *shared, self._request_ids) if retrieval else None
-        self._engine.start()
+        self._runtime = Runtime(loaded, settings, retrieval)
+        self._admission, self._preparation = self._runtime.admission, self._runtime.preparation
+        self._explainer = Explainer(loaded, self._writing.prompts, self._runtime) if loaded and self._writing else None
+        self._retrieval = Retrieval(retrieval, self._runtime) if retrieval else None
+        self._runtime.engine.start()
 
     @property
     def model_name(self) -> str:
@@ -82,6 +79,13 @@ class Tasks:
         if self._retrieval is None:
             raise UnknownModel(NO_RETRIEVAL)
         return self._retrieval
+
+    @property
+    def explainer(self) -> Explainer:
+        """Tells what a picture says of words; raises UnknownModel if no model writes text."""
+        if self._explainer is None:
+            raise UnknownModel(NO_WRITER)
+        return self._explainer
 
     @property
     def matches(self) -> bool:
@@ -102,7 +106,7 @@ class Tasks:
     @property
     def is_alive(self) -> bool:
         """False once the engine's loop has stopped or hangs: nothing will be answered any more."""
-        return self._engine.is_alive
+        return self._runtime.engine.is_alive
 
     def check_room(self) -> None:
         """Raise Busy where there is no room for one more of the running request's client, which is not read yet."""
@@ -132,10 +136,13 @@ class Tasks:
         num_captions: int,
         options: DecodingOptions,
         rank_by: RankBy = "likelihood",
+        *,
+        explains: bool = False,
     ) -> RankedCaptions:
         """Return at most `num_captions` different captions, best first; see `caption.score_captions`.
 
-        With a matching model each is compared with the picture, which may also rank them.
+        With a matching model each is compared with the picture, which may also rank them. Where it `explains`, what
+        the picture says of each word is told.
         """
         if rank_by == "itm" and self._retrieval is None:
             raise InvalidField(f"rank_by=itm needs a matching model. {NO_RETRIEVAL}", about="rank_by")
@@ -146,11 +153,13 @@ class Tasks:
             read = partial(self._writer.transcript.text, prepared.prompt.answer_begins)
 
             async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
-                return (await self._run(self._request(prepared, options))).rows
+                return (await self._runtime.run(self._request(prepared, options))).rows
 
             captions = await score_captions(generate, read, options)
             if self._retrieval:
                 captions = await match_captions(captions, prepared, self._retrieval, by_match=rank_by == "itm")
+            if explains:
+                captions = await explain_captions(captions, prepared, self.explainer)
             return RankedCaptions(captions, prepared.image_id)
 
     async def choose(
@@ -170,7 +179,7 @@ class Tasks:
         for continuations in in_rounds(prepared.prompt.continuations):
             options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
             requests.append(self._request(prepared, options, continuations=continuations))
-        finished = await together([self._run(request) for request in requests])
+        finished = await together([self._runtime.run(request) for request in requests])
         scored = [row for each in finished for row in each.rows]
         return RankedChoices(rank(texts, scored, normalize), prepared.image_id)
 
@@ -194,7 +203,7 @@ class Tasks:
 
         work = len(images) * work_of(options, has_picture=True)
         with self._admission.admitted(current_client.get(), work, min(len(images), MAX_AT_ONCE)):
-            return await answer_each(list(zip(images, texts, strict=True)), ask_one, self._batch_places)
+            return await answer_each(list(zip(images, texts, strict=True)), ask_one, self._runtime.places)
 
     async def complete(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
@@ -202,7 +211,7 @@ class Tasks:
         """Return all `num_return_sequences` answers, with their tokens."""
         with self._admitted(image, options):
             prepared = await self._prepare(image, asked, options)
-            return await self._complete(prepared, await self._run(self._request(prepared, options, output)))
+            return await self._complete(prepared, await self._runtime.run(self._request(prepared, options, output)))
 
     async def stream(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
@@ -212,7 +221,7 @@ class Tasks:
         place = self._admission.enter(current_client.get(), work)
         try:
             prepared = await self._prepare(image, asked, options)
-            call = EngineCall(self._engine, self._request(prepared, options, output, stream=True))
+            call = EngineCall(self._runtime.engine, self._request(prepared, options, output, stream=True))
             stream = CompletionStream(
                 prepared.image_id,
                 prepared.prompt.dropped_turns,
@@ -238,8 +247,7 @@ class Tasks:
 
     def close(self) -> None:
         """Stop the engine; requests that still wait fail with EngineDead."""
-        self._preparation.close()
-        self._engine.stop()
+        self._runtime.close()
 
     def _admitted(self, image: ImageSource, options: DecodingOptions) -> AbstractContextManager[None]:
         work = work_of(options, has_picture=not isinstance(image, ImageId))
@@ -249,7 +257,7 @@ class Tasks:
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, deadline: float | None = None
     ) -> Answer:
         prepared = await self._prepare(image, asked, options, deadline)
-        finished = await self._run(self._request(prepared, options))
+        finished = await self._runtime.run(self._request(prepared, options))
         return self._writer.transcript.answer(prepared, finished)
 
     async def _prepare(
@@ -262,13 +270,6 @@ class Tasks:
     ) -> Prepared:
         make_prompt = partial(self._writer.prompts.prompt, asked, options)
         return await self._preparation.prepare(image, make_prompt, deadline, readers)
-
-    async def _run(self, request: Request) -> Finished:
-        """Run a request that does not stream."""
-        with closing(EngineCall(self._engine, request)) as call:
-            event = await call.next()
-        assert isinstance(event, Finished), "only a streaming request is told its tokens"
-        return event
 
     async def _complete(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
         # Takes 0.3 s for 16 answers of 256 tokens with 20 likely ones each: keep it off the event loop.
@@ -284,7 +285,7 @@ class Tasks:
         continuations: tuple[tuple[int, ...], ...] = (),
     ) -> Request:
         return Request(
-            next(self._request_ids),
+            next(self._runtime.request_ids),
             prepared.images["caption"],
             prepared.prompt.ids,
             options,

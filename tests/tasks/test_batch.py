@@ -99,11 +99,11 @@ def test_a_vanished_caller_takes_all_its_pictures_along(tasks: Tasks) -> None:
     async def leave() -> int:
         images: list[Upload | Blip2Error] = [Upload(jpeg(seed=seed)) for seed in range(40)]
         batch = asyncio.ensure_future(tasks.batch(images, [None] * 40, "caption", LONG))
-        await until(lambda: tasks._engine.stats().num_running == MAX_AT_ONCE)
+        await until(lambda: tasks._runtime.engine.stats().num_running == MAX_AT_ONCE)
         batch.cancel()
         await asyncio.wait([batch])
-        await until(lambda: tasks._engine.stats().num_rows == 0)
-        return tasks._engine.stats().num_images_encoded
+        await until(lambda: tasks._runtime.engine.stats().num_rows == 0)
+        return tasks._runtime.engine.stats().num_images_encoded
 
     assert asyncio.run(leave()) == MAX_AT_ONCE
 

@@ -141,12 +141,12 @@ def test_who_stops_listening_takes_the_request_along(tasks: Tasks) -> None:
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
-    steps_before = tasks._engine.stats().num_steps
+    steps_before = tasks._runtime.engine.stats().num_steps
     asyncio.run(leave())
     gone = time.monotonic() + 5
-    while tasks._engine.stats().num_rows:
+    while tasks._runtime.engine.stats().num_rows:
         assert time.monotonic() < gone
-    assert tasks._engine.stats().num_steps - steps_before < LONG.max_new_tokens
+    assert tasks._runtime.engine.stats().num_steps - steps_before < LONG.max_new_tokens
     assert complete(tasks, ASKED[0], GREEDY).completions
 
 

@@ -28,6 +28,8 @@ class CaptionSeveralFields(CaptionFields):
                     "guards": [],
                     "itm": None,
                     "itc": None,
+                    "words": None,
+                    "unsupported": None,
                 }
             ]
         },
@@ -40,6 +42,7 @@ class CaptionSeveralFields(CaptionFields):
     rank_by: RankBy = Field(
         "likelihood", description="best first by likelihood, or by itm, how well each matches; default likelihood"
     )
+    explain: bool = Field(False, description="tell for each word how much likelier the picture makes it; default false")
 
 
 class CaptionSeveralAnswer(BaseModel):

@@ -10,6 +10,7 @@ from blip2_serve.images import ImageSource
 from blip2_serve.tasks.retrieval.verbs import Match
 
 MAX_TEXTS = 256
+_PLAIN = {"words": None, "unsupported": None}
 
 
 class MatchFields(Fields):
@@ -20,8 +21,8 @@ class MatchFields(Fields):
         {"texts": ["a yellow star", "a green circle"]},
         {
             "matches": [
-                {"text": "a yellow star", "itm": 0.999, "itm_logit": 4.6, "itc": 0.55},
-                {"text": "a green circle", "itm": 0.001, "itm_logit": -5.1, "itc": 0.12},
+                {"text": "a yellow star", "itm": 0.999, "itm_logit": 4.6, "itc": 0.55, **_PLAIN},
+                {"text": "a green circle", "itm": 0.001, "itm_logit": -5.1, "itc": 0.12, **_PLAIN},
             ]
         },
     )
@@ -31,6 +32,9 @@ class MatchFields(Fields):
     img: ImageSource | None = Field(None, description=PICTURE)
     texts: list[str] = Field(
         min_length=1, max_length=MAX_TEXTS, description="1 to 256 texts; in a form repeated or as JSON"
+    )
+    explain: bool = Field(
+        False, description="tell for each word how much likelier the picture makes it, by the captioning model"
     )
     img_id: str | None = Field(None, pattern=ID_PATTERN, description=PICTURE_ID)
 

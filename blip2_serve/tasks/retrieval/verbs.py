@@ -1,27 +1,24 @@
 """What the retrieval heads do for a caller: match texts with a picture, and turn pictures and texts into vectors."""
 
-import asyncio
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from blip2_serve.clients import current_client
-from blip2_serve.engine.engine import Engine
-from blip2_serve.engine.messages import ImageInput, KnownImage, RetrievalRequest, Retrieved
+from blip2_serve.engine.messages import ImageInput, KnownImage, RetrievalRequest
 from blip2_serve.errors import Blip2Error, Part, PromptTooLong
 from blip2_serve.images import ImageId, ImageSource
 from blip2_serve.model.retrieval.load import LoadedRetrieval
-from blip2_serve.tasks.admission import IMAGE_WORK, Admission
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, together
-from blip2_serve.tasks.lens import MATCHING
-from blip2_serve.tasks.prepare import Preparation
+from blip2_serve.tasks.grounding.explain import EXPLAIN_WORK, Explainer, Explanation, WordSupport
+from blip2_serve.tasks.lens import CAPTION, MATCHING
+from blip2_serve.tasks.load.admission import IMAGE_WORK
 from blip2_serve.tasks.prompt import Prompt
-from blip2_serve.tasks.stream import EngineCall
+from blip2_serve.tasks.runtime import Runtime
 
 Vectors = npt.NDArray[np.float32]
 """Unit vectors (n, width)."""
@@ -41,12 +38,15 @@ class Match:
         itm: probability that text and picture match.
         itm_logit: the matching head's logit for "yes", mean over the query tokens.
         itc: largest cosine of the text's unit vector with the picture's, -1 to 1.
+        words, unsupported: as in `grounding.explain.Explanation`; None unless asked for.
     """
 
     text: str
     itm: float
     itm_logit: float
     itc: float
+    words: list[WordSupport] | None = None
+    unsupported: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +76,26 @@ class TextVectors:
 class Retrieval:
     """The verbs on one matching model; every verb raises a Blip2Error for a request that is refused or fails."""
 
-    def __init__(
-        self,
-        loaded: LoadedRetrieval,
-        engine: Engine,
-        preparation: Preparation,
-        admission: Admission,
-        places: asyncio.Semaphore,
-        request_ids: Iterator[int],
-    ) -> None:
+    def __init__(self, loaded: LoadedRetrieval, runtime: Runtime) -> None:
         self.model_name = loaded.name
         self.width = loaded.vector_width
         self._loaded = loaded
-        self._engine = engine
-        self._preparation = preparation
-        self._admission = admission
-        self._places = places
-        self._request_ids = request_ids
+        self._runtime = runtime
+        self._admission, self._preparation = runtime.admission, runtime.preparation
 
-    async def match(self, image: ImageSource, texts: Sequence[str]) -> Matches:
-        """Compare texts with a picture."""
-        work = IMAGE_WORK * (not isinstance(image, ImageId)) + PAIR_WORK * len(texts)
+    async def match(self, image: ImageSource, texts: Sequence[str], explainer: Explainer | None = None) -> Matches:
+        """Compare texts with a picture, and tell what `explainer`, if given, says of their words."""
+        each = PAIR_WORK + (EXPLAIN_WORK if explainer else 0)
+        work = IMAGE_WORK * (not isinstance(image, ImageId)) + each * len(texts)
         with self._admission.admitted(current_client.get(), work):
             deadline = self._preparation.deadline()
             ids = await self.encode_in_turn(texts, deadline)
-            prepared = await self._preparation.prepare(image, _no_prompt, deadline, MATCHING)
-            return Matches(
-                await self.match_prepared(prepared.images["retrieval"], texts, ids, deadline), prepared.image_id
-            )
+            readers = MATCHING + CAPTION if explainer else MATCHING
+            prepared = await self._preparation.prepare(image, _no_prompt, deadline, readers)
+            matches = await self.match_prepared(prepared.images["retrieval"], texts, ids, deadline)
+            if explainer:
+                matches = _explained(matches, await explainer.explain(prepared.images["caption"], texts, deadline))
+            return Matches(matches, prepared.image_id)
 
     async def match_many(self, images: Sequence[ImageSource], text: str) -> list[Match]:
         """Compare one text with pictures; the first that fails fails all, and its error says which."""
@@ -112,7 +104,7 @@ class Retrieval:
             ids = await self.encode_in_turn([text], deadline)
 
             async def match_one(place: int, image: ImageSource) -> Match:
-                async with self._places:
+                async with self._runtime.places:
                     try:
                         prepared = await self._preparation.prepare(image, _no_prompt, deadline, MATCHING)
                     except Blip2Error as error:
@@ -127,10 +119,10 @@ class Retrieval:
     ) -> list[Match]:
         """Compare texts, with their ids, with a picture that is ready for this model; the caller was admitted."""
         requests = [
-            RetrievalRequest(next(self._request_ids), image, part, True, deadline, current_client.get())
+            RetrievalRequest(next(self._runtime.request_ids), image, part, True, deadline, current_client.get())
             for part in _in_rounds(ids)
         ]
-        answers = await together([self._run(request) for request in requests])
+        answers = await together([self._runtime.retrieve(request) for request in requests])
         vectors = self._vectors(answers[0].image_vectors)
         cosines = [(vectors @ self._vectors(each.text_vectors).T).max(axis=0) for each in answers]
         logits = [pair for each in answers for pair in each.itm_logits]
@@ -142,10 +134,10 @@ class Retrieval:
             deadline = self._preparation.deadline()
             ids = await self.encode_in_turn(texts, deadline)
             requests = [
-                RetrievalRequest(next(self._request_ids), None, part, False, deadline, current_client.get())
+                RetrievalRequest(next(self._runtime.request_ids), None, part, False, deadline, current_client.get())
                 for part in _in_rounds(ids)
             ]
-            answers = await together([self._run(request) for request in requests])
+            answers = await together([self._runtime.retrieve(request) for request in requests])
         vectors = np.concatenate([self._vectors(each.text_vectors) for each in answers])
         return TextVectors(vectors, sum(map(len, ids)))
 
@@ -161,7 +153,7 @@ class Retrieval:
 
         work = len(images) * IMAGE_WORK
         with self._admission.admitted(current_client.get(), work, min(len(images), MAX_AT_ONCE)):
-            return await answer_each(images, embed_one, self._places)
+            return await answer_each(images, embed_one, self._runtime.places)
 
     def encode(self, texts: Sequence[str], *, cut: bool = False) -> list[TextIds]:
         """Encode texts, special tokens included; takes time. Where they are `cut`, no text is too long.
@@ -185,14 +177,10 @@ class Retrieval:
     async def _embed_image(self, image: ImageSource, deadline: float) -> ImageVectors:
         prepared = await self._preparation.prepare(image, _no_prompt, deadline, MATCHING)
         seen = prepared.images["retrieval"]
-        request = RetrievalRequest(next(self._request_ids), seen, deadline=deadline, client=current_client.get())
-        return ImageVectors(self._vectors((await self._run(request)).image_vectors), prepared.image_id)
-
-    async def _run(self, request: RetrievalRequest) -> Retrieved:
-        with closing(EngineCall(self._engine, request)) as call:
-            event = await call.next()
-        assert isinstance(event, Retrieved), "a retrieval request has one answer"
-        return event
+        request = RetrievalRequest(
+            next(self._runtime.request_ids), seen, deadline=deadline, client=current_client.get()
+        )
+        return ImageVectors(self._vectors((await self._runtime.retrieve(request)).image_vectors), prepared.image_id)
 
     def _vectors(self, data: bytes) -> Vectors:
         return np.frombuffer(data, dtype=np.float32).reshape(-1, self.width)
@@ -208,6 +196,11 @@ def mean_vector(vectors: Vectors) -> Vectors:
 def _match(text: str, logits: tuple[float, float], cosine: float) -> Match:
     no, yes = logits
     return Match(text, 1 / (1 + math.exp(min(no - yes, 700.0))), yes, cosine)
+
+
+def _explained(matches: Sequence[Match], explanations: Sequence[Explanation]) -> list[Match]:
+    pairs = zip(matches, explanations, strict=True)
+    return [replace(match, words=told.words, unsupported=told.unsupported) for match, told in pairs]
 
 
 def _in_rounds(ids: Sequence[TextIds]) -> list[tuple[TextIds, ...]]:

@@ -16,8 +16,8 @@ from blip2_serve.api.openai.stream import Chunks, EventStream
 from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
-from blip2_serve.tasks.admission import Admission
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece
+from blip2_serve.tasks.load.admission import Admission
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Transcript
 from blip2_serve.tasks.verbs import Tasks

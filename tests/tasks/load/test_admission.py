@@ -4,7 +4,7 @@ import pytest
 
 from blip2_serve.errors import Busy
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.admission import MIN_REQUESTS, Admission, work_of
+from blip2_serve.tasks.load.admission import MIN_REQUESTS, Admission, work_of
 
 RATE = 100
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from blip2_serve.tasks.gate import FairGate
+from blip2_serve.tasks.load.gate import FairGate
 
 
 def order_of(clients: str, num_places: int) -> str:

@@ -1,0 +1,23 @@
+"""What the picture says of the words of captions that were made of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from blip2_serve.tasks.caption import ScoredCaption
+from blip2_serve.tasks.grounding.explain import Explainer
+from blip2_serve.tasks.prepare import Prepared
+
+
+async def explain_captions(
+    captions: Sequence[ScoredCaption], prepared: Prepared, explainer: Explainer
+) -> list[ScoredCaption]:
+    """Add to each caption how much likelier the picture makes each of its words; an empty one has none."""
+    texts = {caption.text: None for caption in captions if caption.text}
+    told = await explainer.explain(prepared.images["caption"], list(texts), prepared.deadline) if texts else []
+    found = dict(zip(texts, told, strict=True))
+    return [
+        replace(caption, words=found[caption.text].words, unsupported=found[caption.text].unsupported)
+        if caption.text
+        else replace(caption, words=[], unsupported=[])
+        for caption in captions
+    ]

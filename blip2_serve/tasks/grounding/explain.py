@@ -1,0 +1,94 @@
+"""What the picture adds to each word of a text: its log-probability given the picture minus that given a blank one."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from blip2_serve.clients import current_client
+from blip2_serve.engine.messages import ImageInput, KnownImage, Request
+from blip2_serve.model.load import LoadedModel
+from blip2_serve.options import DecodingOptions
+from blip2_serve.tasks.batch import together
+from blip2_serve.tasks.choose import in_rounds
+from blip2_serve.tasks.grounding.words import SpelledText
+from blip2_serve.tasks.prompt import PromptEncoder
+from blip2_serve.tasks.runtime import Runtime
+
+# The picture makes a word so much less likely than no picture at all: e times.
+UNSUPPORTED_BELOW = -1.0
+# Texts of the length of a caption, scored twice.
+EXPLAIN_WORK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WordSupport:
+    """A word, and how much likelier the picture makes it: a difference of natural logarithms."""
+
+    word: str
+    support: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The words of a text in their order, and those among them that the picture speaks against."""
+
+    words: list[WordSupport]
+    unsupported: list[str]
+
+
+class Explainer:
+    """Explains texts as captions of a picture, with the model that writes captions."""
+
+    def __init__(self, loaded: LoadedModel, prompts: PromptEncoder, runtime: Runtime) -> None:
+        self._lens = runtime.lenses["caption"]
+        self._prompts = prompts
+        self._runtime = runtime
+        levels = bytes(round(255 * mean) for mean in loaded.image_processor.image_mean)
+        self._blank = levels * loaded.image_size**2  # what is left of a picture without contrast
+        self._blank_sha256 = hashlib.sha256(self._blank).digest()
+
+    async def explain(self, image: ImageInput | KnownImage, texts: Sequence[str], deadline: float) -> list[Explanation]:
+        """Explain texts about a picture that is ready for the captioning model; the caller was admitted.
+
+        Raises:
+            Blip2Error: a text is too long, or the engine fails.
+        """
+        prompt_ids, texts_spelled = await self._runtime.preparation.encode(
+            partial(self._prompts.captions, texts), deadline
+        )
+        blank = self._lens.image(self._blank_sha256, self._blank, image.instruction_ids)
+        seen, unseen = await together(
+            [self._score(picture, prompt_ids, texts_spelled, deadline) for picture in (image, blank)]
+        )
+        return [_explained(*each) for each in zip(texts_spelled, seen, unseen, strict=True)]
+
+    async def _score(
+        self,
+        image: ImageInput | KnownImage,
+        prompt_ids: tuple[int, ...],
+        texts: Sequence[SpelledText],
+        deadline: float,
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities of each text's tokens."""
+        requests = [
+            Request(
+                next(self._runtime.request_ids),
+                image,
+                prompt_ids,
+                DecodingOptions(max_new_tokens=max(map(len, part)), num_beams=1),
+                deadline=deadline,
+                continuations=part,
+                client=current_client.get(),
+            )
+            for part in in_rounds([text.ids for text in texts])
+        ]
+        return [
+            row.logprobs for each in await together([self._runtime.run(it) for it in requests]) for row in each.rows
+        ]
+
+
+def _explained(text: SpelledText, seen: Sequence[float], unseen: Sequence[float]) -> Explanation:
+    supports = text.sums([with_picture - without for with_picture, without in zip(seen, unseen, strict=True)])
+    words = [WordSupport(*pair) for pair in zip(text.words, supports, strict=True)]
+    return Explanation(words, [each.word for each in words if each.support < UNSUPPORTED_BELOW])

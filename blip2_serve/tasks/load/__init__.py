@@ -1,0 +1,1 @@
+"""How much is taken on, and in whose turn."""
