@@ -1,6 +1,7 @@
-"""What the picture adds to each word of a text: its log-probability given the picture minus that given a blank one."""
+"""What the picture adds to each word of a text: its log-probability given the picture minus that given none."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,15 @@ from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.batch import together
 from blip2_serve.tasks.choose import in_rounds
+from blip2_serve.tasks.grounding.blank import blank_pictures
 from blip2_serve.tasks.grounding.words import SpelledText
 from blip2_serve.tasks.prompt import PromptEncoder
 from blip2_serve.tasks.runtime import Runtime
 
 # The picture makes a word so much less likely than no picture at all: e times.
 UNSUPPORTED_BELOW = -1.0
-# Texts of the length of a caption, scored twice.
-EXPLAIN_WORK = 100
+# A text of the length of a caption, scored with the picture and three blank ones.
+EXPLAIN_WORK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,8 @@ class Explainer:
         self._lens = runtime.lenses["caption"]
         self._prompts = prompts
         self._runtime = runtime
-        levels = bytes(round(255 * mean) for mean in loaded.image_processor.image_mean)
-        self._blank = levels * loaded.image_size**2  # what is left of a picture without contrast
-        self._blank_sha256 = hashlib.sha256(self._blank).digest()
+        pictures = blank_pictures(loaded.image_size, loaded.image_processor.image_mean)
+        self._blanks = [(hashlib.sha256(pixels).digest(), pixels) for pixels in pictures]
 
     async def explain(self, image: ImageInput | KnownImage, texts: Sequence[str], deadline: float) -> list[Explanation]:
         """Explain texts about a picture that is ready for the captioning model; the caller was admitted.
@@ -57,11 +58,11 @@ class Explainer:
         prompt_ids, texts_spelled = await self._runtime.preparation.encode(
             partial(self._prompts.captions, texts), deadline
         )
-        blank = self._lens.image(self._blank_sha256, self._blank, image.instruction_ids)
-        seen, unseen = await together(
-            [self._score(picture, prompt_ids, texts_spelled, deadline) for picture in (image, blank)]
+        blanks = [self._lens.image(*each, image.instruction_ids) for each in self._blanks]
+        seen, *unseen = await together(
+            [self._score(picture, prompt_ids, texts_spelled, deadline) for picture in (image, *blanks)]
         )
-        return [_explained(*each) for each in zip(texts_spelled, seen, unseen, strict=True)]
+        return [_explained(*each) for each in zip(texts_spelled, seen, zip(*unseen, strict=True), strict=True)]
 
     async def _score(
         self,
@@ -88,7 +89,15 @@ class Explainer:
         ]
 
 
-def _explained(text: SpelledText, seen: Sequence[float], unseen: Sequence[float]) -> Explanation:
-    supports = text.sums([with_picture - without for with_picture, without in zip(seen, unseen, strict=True)])
+def _explained(text: SpelledText, seen: Sequence[float], unseen: Sequence[Sequence[float]]) -> Explanation:
+    """Compare the tokens' log-probabilities with those given each blank picture."""
+    without = [_log_mean_exp(each) for each in zip(*unseen, strict=True)]
+    supports = text.sums([number - other for number, other in zip(seen, without, strict=True)])
     words = [WordSupport(*pair) for pair in zip(text.words, supports, strict=True)]
     return Explanation(words, [each.word for each in words if each.support < UNSUPPORTED_BELOW])
+
+
+def _log_mean_exp(logprobs: Sequence[float]) -> float:
+    """The logarithm of the mean of probabilities."""
+    largest = max(logprobs)
+    return largest + math.log(math.fsum(math.exp(each - largest) for each in logprobs) / len(logprobs))
