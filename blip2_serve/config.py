@@ -57,6 +57,7 @@ class Settings(BaseModel):
         None, ge=MAX_NUM_BEAMS, le=4096, description=f"a whole number of rows, {MAX_NUM_BEAMS} to 4096"
     )
     image_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
+    confidence_file: str | None = Field(None, description="a file that blip2-serve calibrate wrote")
     vision_cache_bytes: int = Field(2**28, ge=0, description="a whole number of bytes, 0 for no cache")
     image_cache_dir: str | None = Field(None, description="a folder that can be written to")
     image_urls: str = Field(

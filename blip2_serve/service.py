@@ -22,8 +22,8 @@ from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
-from blip2_serve.api.native.caption import CaptionFields
-from blip2_serve.api.native.caption_several import CaptionSeveralAnswer, CaptionSeveralFields
+from blip2_serve.api.native.caption import CaptionFields, needs_review
+from blip2_serve.api.native.caption_several import Captioned, CaptionSeveralAnswer, CaptionSeveralFields
 from blip2_serve.api.native.chat import ChatFields
 from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
 from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields
@@ -117,7 +117,7 @@ class Blip2:
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
         answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
-        return self._reply(await while_connected(request, answer))
+        return self._reply(await while_connected(request, answer), fields.min_confidence)
 
     @bentoml.api(input_spec=input_of(AskFields, "AnswerInput"))
     @answer_errors
@@ -142,7 +142,8 @@ class Blip2:
             fields.image, fields.txt, fields.num_captions, options, fields.rank_by, explains=fields.explain
         )
         made = await while_connected(request, making)
-        return json_reply(CaptionSeveralAnswer(captions=made.captions), self._headers(made.image_id))
+        captions = [Captioned.of(caption, fields.min_confidence) for caption in made.captions]
+        return json_reply(CaptionSeveralAnswer(captions=captions), self._headers(made.image_id))
 
     @bentoml.api(input_spec=input_of(ChooseFields, "ChooseInput"))
     @answer_errors
@@ -158,7 +159,8 @@ class Blip2:
         """Caption many pictures, or ask about each of them."""
         options = fields.options(self._tasks.family)
         results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
-        return json_reply(BatchAnswer.of(await while_connected(request, results)), self._headers())
+        answer = BatchAnswer.of(await while_connected(request, results), fields.min_confidence)
+        return json_reply(answer, self._headers())
 
     @bentoml.api(input_spec=input_of(MatchFields, "MatchInput"))
     @answer_errors
@@ -185,7 +187,7 @@ class Blip2:
         about = {} if image_id is None else {"X-Image-Id": image_id}
         return {**about, "X-Model": model or self._tasks.model_name}
 
-    def _reply(self, answer: Answer) -> str:
+    def _reply(self, answer: Answer, min_confidence: float | None = None) -> str:
         """Answer in plain text, with the details in headers.
 
         The endpoints declare `str` for the OpenAPI page and BentoML's client. BentoML passes a Response on as it is,
@@ -201,7 +203,12 @@ class Blip2:
         }
         if answer.dropped_turns is not None:
             headers["X-Dropped-Turns"] = str(answer.dropped_turns)
-        return cast(str, PlainTextResponse(answer.text, headers=headers))
+        if answer.confidence is not None:
+            headers["X-Confidence"] = f"{answer.confidence:.4f}"
+        doubtful = needs_review(answer.confidence, min_confidence)
+        if doubtful:
+            headers["X-Needs-Review"] = "true"
+        return cast(str, PlainTextResponse("" if doubtful else answer.text, headers=headers))
 
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]

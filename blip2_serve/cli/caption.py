@@ -62,7 +62,7 @@ async def _caption_all(
     """Return each picture's caption or error, in order; show a progress bar if stderr is a terminal."""
     from blip2_serve.tasks.batch import places
 
-    tasks, gate = _load(settings), places(settings.max_queue)
+    tasks, gate = load_tasks(settings), places(settings.max_queue)
     options = DecodingOptions(**{**tasks.family.caption_defaults, **chosen})
     is_hidden = len(pictures) == 1 or not sys.stderr.isatty()
     try:
@@ -91,7 +91,7 @@ async def _caption_one(tasks: "Tasks", path: Path, prefix: str | None, options: 
         return error
 
 
-def _load(settings: Settings) -> "Tasks":
+def load_tasks(settings: Settings) -> "Tasks":
     from blip2_serve.model.device import use_available_threads
     from blip2_serve.model.load import load_model
     from blip2_serve.model.locate import check_cache_folder, locate_checkpoint

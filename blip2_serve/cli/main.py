@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from blip2_serve import __version__
+from blip2_serve.cli.calibrate import calibrate
 from blip2_serve.cli.caption import caption
 from blip2_serve.cli.check import check
 from blip2_serve.cli.serve import serve
@@ -35,3 +36,4 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(check)
 main.add_command(caption)
+main.add_command(calibrate)

@@ -15,6 +15,9 @@ from transformers.utils import logging as transformers_logging
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.families import Architecture, Family
+from blip2_serve.model.calibration import FILE as CONFIDENCE_FILE
+from blip2_serve.model.calibration import Calibration
+from blip2_serve.model.calibration import read as read_calibration
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import (
@@ -44,6 +47,7 @@ class Parts:
     image_processor: BlipImageProcessorPil
     known: Checkpoint | None
     placement: Placement
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class LoadedModel:
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image tokens, prompt and new tokens together.
         fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
+        calibration: how often captions are right; None where nobody has measured.
     """
 
     name: str
@@ -69,6 +74,7 @@ class LoadedModel:
     max_context_tokens: int
     placement: Placement
     fingerprint: bytes
+    calibration: Calibration | None = None
 
     @property
     def num_query_tokens(self) -> int:
@@ -118,7 +124,8 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     check_quantization(settings, family, config.text_config)
     known = find_known(settings.model, family, config.vision_config.image_size)
     placement = choose_placement(settings, family, num_parameters)
-    return Parts(family, config, tokenizer, instruction_tokenizer, image_processor, known, placement)
+    calibration = _read_calibration(settings, folder)
+    return Parts(family, config, tokenizer, instruction_tokenizer, image_processor, known, placement, calibration)
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
@@ -140,7 +147,15 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
         fingerprint=fingerprint(folder, settings.spelled("model"), settings.quantize),
+        calibration=parts.calibration,
     )
+
+
+def _read_calibration(settings: Settings, folder: Path) -> Calibration | None:
+    """Read BLIP2_CONFIDENCE_FILE, or else the file that the checkpoint's folder may have."""
+    if settings.confidence_file is not None:
+        return read_calibration(Path(settings.confidence_file))
+    return read_calibration(folder / CONFIDENCE_FILE) if (folder / CONFIDENCE_FILE).is_file() else None
 
 
 def check_config(name: str, family: Architecture, folder: Path) -> tuple[Any, int]:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.families import FAMILIES, RETRIEVAL, Family, find_family
+from blip2_serve.model.calibration import FILE as CONFIDENCE_FILE
 from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING, is_matching_only
 
 Shape = tuple[int, ...]
@@ -176,7 +177,8 @@ def fingerprint(folder: Path, name: str, quantize: str = "none") -> bytes:
         StartupError: the weights' index is damaged.
     """
     digest = hashlib.sha256(b"" if quantize == "none" else quantize.encode())
-    for path in [*sorted(folder.glob("*.json")), *sorted((folder / INSTRUCTION_TOKENIZER).glob("*.json"))]:
+    described = [path for path in sorted(folder.glob("*.json")) if path.name != CONFIDENCE_FILE]
+    for path in [*described, *sorted((folder / INSTRUCTION_TOKENIZER).glob("*.json"))]:
         digest.update(path.name.encode() + path.read_bytes())
     for path in _weight_files(folder, name):
         about = path.stat()

@@ -23,6 +23,7 @@ class ScoredCaption:
         probability: exp(score), the probability of a token of it on (geometric) average.
         num_tokens: tokens that the model wrote, the end token counted.
         guards: the decoding options that were set to make it again because it looped or was empty, mostly none.
+        confidence: probability that it is right; None where nobody has measured.
         itm, itc: as in `retrieval.verbs.Match`; None without a matching model.
         words, unsupported: as in `grounding.explain.Explanation`; None unless asked for.
     """
@@ -33,6 +34,7 @@ class ScoredCaption:
     num_tokens: int
     finish_reason: FinishReason
     guards: tuple[str, ...] = ()
+    confidence: float | None = None
     itm: float | None = None
     itc: float | None = None
     words: list[WordSupport] | None = None
@@ -49,6 +51,7 @@ class RankedCaptions:
 
 Generate = Callable[[DecodingOptions], Awaitable[Sequence[FinishedRow]]]
 Read = Callable[[FinishedRow], str]
+Trust = Callable[[FinishedRow], float | None]
 
 
 def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
@@ -58,20 +61,30 @@ def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
     return replace(options, num_return_sequences=num_captions)
 
 
-async def score_captions(generate: Generate, read: Read, options: DecodingOptions) -> list[ScoredCaption]:
-    """Make captions with `generate`, best score first, equal texts once; `read` turns them into text.
+def _unmeasured(row: FinishedRow) -> None:
+    return None
+
+
+async def score_captions(
+    generate: Generate, read: Read, options: DecodingOptions, trust: Trust = _unmeasured
+) -> list[ScoredCaption]:
+    """Make captions with `generate`, best score first, equal texts once.
+
+    `read` turns them into text, `trust` gives their confidence.
 
     If any caption loops or is empty, generate once more with options that forbid it; new texts from that second run
     replace the faulty captions.
     """
     first = await generate(options)
     guards = [_guards(completion, read, options) for completion in first]
-    captions = [_scored(completion, read) for completion, needed in zip(first, guards, strict=True) if not needed]
+    captions = [
+        _scored(completion, read, trust) for completion, needed in zip(first, guards, strict=True) if not needed
+    ]
     num_faulty = len(first) - len(captions)
     if num_faulty:
         needed: dict[str, Any] = {name: value for each in guards for name, value in each.items()}
         again = await generate(replace(options, **needed))
-        made = (_scored(completion, read, tuple(sorted(needed))) for completion in again)
+        made = (_scored(completion, read, trust, tuple(sorted(needed))) for completion in again)
         captions += _new(made, captions)[:num_faulty]
     return _best_first(captions)
 
@@ -92,7 +105,7 @@ def _guards(completion: FinishedRow, read: Read, options: DecodingOptions) -> di
     return guards
 
 
-def _scored(completion: FinishedRow, read: Read, guards: tuple[str, ...] = ()) -> ScoredCaption:
+def _scored(completion: FinishedRow, read: Read, trust: Trust, guards: tuple[str, ...] = ()) -> ScoredCaption:
     return ScoredCaption(
         text=read(completion),
         score=completion.score,
@@ -100,6 +113,7 @@ def _scored(completion: FinishedRow, read: Read, guards: tuple[str, ...] = ()) -
         num_tokens=len(completion.ids),
         finish_reason=completion.finish_reason,
         guards=guards,
+        confidence=trust(completion),
     )
 
 

@@ -15,6 +15,7 @@ class Answer:
         new_tokens: tokens that the model wrote, the end token included.
         dropped_turns: earlier chat turns that did not fit into the context; None for other tasks.
         timings_s: seconds by stage.
+        confidence: probability that a caption is right; None for answers, and where nobody has measured.
     """
 
     text: str
@@ -23,6 +24,7 @@ class Answer:
     finish_reason: FinishReason
     dropped_turns: int | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,12 @@ class Transcript:
             return row.text
         return (begins + self._loaded.decode_text(list(row.ids))).strip()
 
-    def answer(self, prepared: Prepared, finished: Finished) -> Answer:
+    def confidence(self, row: FinishedRow) -> float | None:
+        """Return the probability that a caption is right; None where nobody has measured."""
+        calibration = self._loaded.calibration
+        return None if calibration is None else calibration.confidence(sum(row.logprobs))
+
+    def answer(self, prepared: Prepared, finished: Finished, *, is_caption: bool) -> Answer:
         """Return the best text, with the seconds that each stage took."""
         best, prompt, timings = finished.rows[0], prepared.prompt, finished.timings
         stages = {
@@ -42,7 +47,8 @@ class Transcript:
             "decode": timings.decode_s,
         }
         text = self.text(prompt.answer_begins, best)
-        return Answer(text, prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages)
+        about = prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages
+        return Answer(text, *about, self.confidence(best) if is_caption else None)
 
     def completed_request(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
         """Return all texts with their tokens."""

@@ -155,7 +155,7 @@ class Tasks:
             async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
                 return (await self._runtime.run(self._request(prepared, options))).rows
 
-            captions = await score_captions(generate, read, options)
+            captions = await score_captions(generate, read, options, self._writer.transcript.confidence)
             if self._retrieval:
                 captions = await match_captions(captions, prepared, self._retrieval, by_match=rank_by == "itm")
             if explains:
@@ -258,7 +258,7 @@ class Tasks:
     ) -> Answer:
         prepared = await self._prepare(image, asked, options, deadline)
         finished = await self._runtime.run(self._request(prepared, options))
-        return self._writer.transcript.answer(prepared, finished)
+        return self._writer.transcript.answer(prepared, finished, is_caption=asked.task == "prefix")
 
     async def _prepare(
         self,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationInfo, WithJsonSchema, field_val
 from blip2_serve.api.errors import BATCH_FIELDS, error_body
 from blip2_serve.api.native.answers import Error
 from blip2_serve.api.native.ask import AskFields
-from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.caption import MIN_CONFIDENCE, CaptionFields, needs_review
 from blip2_serve.api.native.fields import (
     MAX_TEXT_CHARACTERS,
     DecodingFields,
@@ -32,6 +32,7 @@ class ManyPicturesFields(Fields):
     imgs: list[ImageSource | Blip2Error] = Field(
         min_length=1, max_length=MAX_PICTURES, description="1 to 64 pictures: the file part repeated, or a JSON list"
     )
+    min_confidence: float | None = Field(None, ge=0, le=1, description=f"of captions: {MIN_CONFIDENCE}")
     task: BatchTask = Field("caption", description="caption, as /generate does it, or vqa, as /vqa; default caption")
     txt: str | list[str] | None = Field(
         None, description="as /generate or /vqa takes it: one for all, or a list with one for each picture"
@@ -67,6 +68,8 @@ class BatchFields(DecodingFields, ManyPicturesFields):
                     "image_id": "46c52db4d1fe5a56b1075cda2e7604bfce92a83342e5c836ae32ad536cc2c4ea",
                     "new_tokens": 2,
                     "finish_reason": "stop",
+                    "confidence": None,
+                    "needs_review": False,
                 }
             ]
         },
@@ -88,12 +91,14 @@ class BatchFields(DecodingFields, ManyPicturesFields):
 
 
 class Answered(BaseModel):
-    """What is said about one picture of /batch."""
+    """What is said about one picture of /batch; `text` is null where `needs_review`."""
 
-    text: str
+    text: str | None
     image_id: str = Field(description="SHA-256 of the uploaded bytes, in hexadecimal")
     new_tokens: int
     finish_reason: FinishReason
+    confidence: float | None = Field(description="probability that a caption is right; null where it is not known")
+    needs_review: bool
 
 
 # BentoML's client knows a union by its first member, and drops what that has not.
@@ -106,17 +111,20 @@ class BatchAnswer(BaseModel):
     results: list[_Result]
 
     @classmethod
-    def of(cls, results: list[Answer | Blip2Error]) -> "BatchAnswer":
-        """The results as they are answered."""
-        return cls(results=[_entry(result) for result in results])
+    def of(cls, results: list[Answer | Blip2Error], min_confidence: float | None) -> "BatchAnswer":
+        """The results as they are answered; captions that are too doubtful are not told."""
+        return cls(results=[_entry(result, min_confidence) for result in results])
 
 
-def _entry(result: Answer | Blip2Error) -> Answered | Error:
+def _entry(result: Answer | Blip2Error, min_confidence: float | None) -> Answered | Error:
     if isinstance(result, Blip2Error):
         return Error.model_validate(error_body(result, BATCH_FIELDS))
+    doubtful = needs_review(result.confidence, min_confidence)
     return Answered(
-        text=result.text,
+        text=None if doubtful else result.text,
         image_id=result.image_id,
         new_tokens=result.new_tokens,
         finish_reason=result.finish_reason,
+        confidence=result.confidence,
+        needs_review=doubtful,
     )

@@ -5,6 +5,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, Example, ImageFields
+from blip2_serve.errors import InvalidField
+
+MIN_CONFIDENCE = "leave out a caption that is right with less probability: no text, and needs_review; 0 to 1"
 
 
 class CaptionFields(ImageFields):
@@ -15,6 +18,24 @@ class CaptionFields(ImageFields):
         {"txt": "a yellow star to the left of"},
         "a yellow star to the left of a red diamond on a blue background",
     )
-    tells: ClassVar[frozenset[str]] = frozenset({"image", "model", "text"})
+    tells: ClassVar[frozenset[str]] = frozenset({"image", "model", "text", "confidence"})
 
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS, description="how the caption begins")
+    min_confidence: float | None = Field(None, ge=0, le=1, description=MIN_CONFIDENCE)
+
+
+def needs_review(confidence: float | None, min_confidence: float | None) -> bool:
+    """True if a caption is too doubtful to be told.
+
+    Raises:
+        InvalidField: nobody has measured how often such captions are right.
+    """
+    if min_confidence is None:
+        return False
+    if confidence is None:
+        raise InvalidField(
+            "min_confidence needs a calibrated model, and captions alone are: make a BLIP2_CONFIDENCE_FILE with"
+            " `blip2-serve calibrate`, or leave it out.",
+            about="min_confidence",
+        )
+    return confidence < min_confidence

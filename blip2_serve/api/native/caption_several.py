@@ -1,13 +1,14 @@
 """POST /captions: several captions, each with what it is worth."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, Field
 
-from blip2_serve.api.native.caption import CaptionFields
+from blip2_serve.api.native.caption import CaptionFields, needs_review
 from blip2_serve.api.native.fields import Example
-from blip2_serve.options import MAX_NUM_BEAMS
+from blip2_serve.options import MAX_NUM_BEAMS, FinishReason
 from blip2_serve.tasks.caption import ScoredCaption
+from blip2_serve.tasks.grounding.explain import WordSupport
 from blip2_serve.tasks.verbs import RankBy
 
 
@@ -21,6 +22,8 @@ class CaptionSeveralFields(CaptionFields):
             "captions": [
                 {
                     "text": "a yellow star to the left of a red diamond on a blue background",
+                    "needs_review": False,
+                    "confidence": 0.99,
                     "score": 0.0,
                     "probability": 1.0,
                     "num_tokens": 15,
@@ -45,10 +48,36 @@ class CaptionSeveralFields(CaptionFields):
     explain: bool = Field(False, description="tell for each word how much likelier the picture makes it; default false")
 
 
+class Captioned(BaseModel):
+    """A caption with what it is worth; `text` is null where `needs_review`."""
+
+    text: str | None
+    needs_review: bool
+    confidence: float | None
+    score: float
+    probability: float
+    num_tokens: int
+    finish_reason: FinishReason
+    guards: list[str]
+    itm: float | None
+    itc: float | None
+    words: list[WordSupport] | None
+    unsupported: list[str] | None
+
+    @classmethod
+    def of(cls, caption: ScoredCaption, min_confidence: float | None) -> Self:
+        """Convert one caption; one that is too doubtful is not told."""
+        doubtful = needs_review(caption.confidence, min_confidence)
+        told = {name: getattr(caption, name) for name in cls.model_fields if name != "needs_review"}
+        if doubtful:
+            told |= {"text": None, "words": None, "unsupported": None}
+        return cls(**told, needs_review=doubtful)
+
+
 class CaptionSeveralAnswer(BaseModel):
     """Answer of /captions, best first."""
 
-    captions: list[ScoredCaption]
+    captions: list[Captioned]
 
 
 # BentoML names the schema by the class; this is its published name, by which clients have generated code.

@@ -56,6 +56,14 @@ _TOLD = {
         "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
         "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
     },
+    "confidence": {
+        "X-Confidence": _header(
+            "probability that the caption is right, where it was measured", {"type": "string"}, required=False
+        ),
+        "X-Needs-Review": _header(
+            "the caption is too doubtful to be told", {"type": "string", "enum": ["true"]}, required=False
+        ),
+    },
     "dropped turns": {"X-Dropped-Turns": _header(_DROPPED, _COUNT)},
 }
 _CHAT_HEADERS = {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)}
