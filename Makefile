@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK = True
 .PHONY: help install demo serve lint structure test test-slow openapi bento image
 .PHONY: train-demo train-demo-t5 train-demo-itm eval-demo eval-demo-t5 eval-demo-itm bench-retrieval
 .PHONY: screenshots measure-load measure-batching measure-choosing measure-hostile fuzz
-.PHONY: measure-quantization soak overload chaos bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
+.PHONY: measure-grounding measure-quantization soak overload chaos bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
 
 help:
 	@echo "make demo    serve the demo checkpoint on http://localhost:$(PORT) (no GPU, nothing to download)"
@@ -118,6 +118,9 @@ measure-batching: install
 
 measure-choosing: install
 	$(BIN)/python -m benchmarks.run.choosing
+
+measure-grounding: install
+	$(BIN)/python -m benchmarks.run.grounding
 
 measure-quantization: install
 	$(BIN)/python -m benchmarks.run.quantization

@@ -24,7 +24,7 @@ from training.retrieval.model import NAME, new_model, save
 from training.rows import read_scenes
 from training.texts.tokenizer import bert_tokenizer
 
-STEPS = 4_000
+STEPS = 2_600
 BATCH_SIZE = 40
 LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 100
