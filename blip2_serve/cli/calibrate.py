@@ -93,6 +93,8 @@ async def _judge_one(tasks: "Tasks", path: Path, right: set[str]) -> Judged:
         image = Upload(await asyncio.to_thread(path.read_bytes))
         options = DecodingOptions(**tasks.family.caption_defaults)
         (made,) = (await tasks.caption_several(image, None, 1, options)).captions
-    except (OSError, Blip2Error) as error:
-        raise InvalidField(f"{path}: {error}") from None
+    except OSError as error:
+        raise InvalidField(f"{path} cannot be read ({error.strerror}).") from None
+    except Blip2Error as error:
+        raise InvalidField(f"{path}: {error.message}") from None
     return made.score * made.num_tokens, plain(made.text) in right

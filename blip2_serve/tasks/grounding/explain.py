@@ -14,7 +14,7 @@ from blip2_serve.tasks.batch import together
 from blip2_serve.tasks.choose import in_rounds
 from blip2_serve.tasks.grounding.blank import blank_pictures
 from blip2_serve.tasks.grounding.words import SpelledText
-from blip2_serve.tasks.prompt import PromptEncoder
+from blip2_serve.tasks.prompt import Prompt, PromptEncoder, PromptSpec
 from blip2_serve.tasks.runtime import Runtime
 
 # The picture makes a word so much less likely than no picture at all: e times.
@@ -48,6 +48,10 @@ class Explainer:
         self._runtime = runtime
         pictures = blank_pictures(loaded.image_size, loaded.image_processor.image_mean)
         self._blanks = [(hashlib.sha256(pixels).digest(), pixels) for pixels in pictures]
+
+    def prompt(self) -> Prompt:
+        """The prompt of a caption, with which a picture to be explained is made ready."""
+        return self._prompts.prompt(PromptSpec("prefix"), DecodingOptions(max_new_tokens=1))
 
     async def explain(self, image: ImageInput | KnownImage, texts: Sequence[str], deadline: float) -> list[Explanation]:
         """Explain texts about a picture that is ready for the captioning model; the caller was admitted.

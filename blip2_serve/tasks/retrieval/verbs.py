@@ -90,8 +90,8 @@ class Retrieval:
         with self._admission.admitted(current_client.get(), work):
             deadline = self._preparation.deadline()
             ids = await self.encode_in_turn(texts, deadline)
-            readers = MATCHING + CAPTION if explainer else MATCHING
-            prepared = await self._preparation.prepare(image, _no_prompt, deadline, readers)
+            readers, prompt = (MATCHING + CAPTION, explainer.prompt) if explainer else (MATCHING, _no_prompt)
+            prepared = await self._preparation.prepare(image, prompt, deadline, readers)
             matches = await self.match_prepared(prepared.images["retrieval"], texts, ids, deadline)
             if explainer:
                 matches = _explained(matches, await explainer.explain(prepared.images["caption"], texts, deadline))
