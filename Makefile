@@ -146,6 +146,7 @@ bench-full: install
 bench-plot: install
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-bench.txt
 	$(BIN)/python -m benchmarks.run.plot
+	$(BIN)/python -m benchmarks.run.plot_grounding
 
 tune-peers: install
 	$(BIN)/python -m benchmarks.run.tune_peers $(ARGS)
