@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from blip2_serve import __version__
-from blip2_serve.model.checkpoints import BUNDLED
+from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING
 from support.bentos import export_tracked_files
 from support.serving import ROOT
 
@@ -85,7 +85,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_the_wheel_holds_the_package_with_checkpoints_and_pictures(wheel: zipfile.ZipFile) -> None:
     tracked = subprocess.check_output(["git", "ls-files", "blip2_serve"], cwd=ROOT, text=True).split()
-    assert {f"blip2_serve/checkpoints/{name}/model.safetensors" for name in BUNDLED} <= set(tracked)
+    assert {f"blip2_serve/checkpoints/{name}/model.safetensors" for name in (*BUNDLED, *BUNDLED_MATCHING)} <= set(
+        tracked
+    )
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == {name for name in tracked if Path(ROOT, name).is_file()}
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from blip2_serve.config import DEFAULT_MODEL
-from blip2_serve.model.checkpoints import BUNDLED
+from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING
 from support.bentos import Bento, build_bento, export_tracked_files
 from support.demo import CAPTION, PICTURE
 from support.serving import ROOT, serve
@@ -33,7 +33,7 @@ def packed(bento: Bento) -> set[str]:
 
 def test_it_holds_the_service_the_package_and_the_demo_checkpoints(bento: Bento) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "blip2_serve").rglob("*.py")}
-    weights = {f"blip2_serve/checkpoints/{name}/model.safetensors" for name in BUNDLED}
+    weights = {f"blip2_serve/checkpoints/{name}/model.safetensors" for name in (*BUNDLED, *BUNDLED_MATCHING)}
     assert {"service.py", "LICENSE", *weights, *modules} <= packed(bento)
 
 

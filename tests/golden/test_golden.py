@@ -5,6 +5,8 @@ Weights: in the hub's local cache (`hf download Salesforce/blip2-opt-2.7b`). Pic
 storage.googleapis.com/sfr-vision-language-research/BLIP/demo.jpg). The values are LAVIS's and transformers' own.
 """
 
+import asyncio
+import io
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,12 @@ from PIL import Image
 
 from blip2_serve.config import Settings
 from blip2_serve.families import OPT
+from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
+from blip2_serve.model.retrieval.load import load_retrieval_model
 from blip2_serve.options import DecodingOptions
+from blip2_serve.tasks.verbs import Tasks
 
 FOLDER = Path(__file__).parent
 BEAMS = DecodingOptions()
@@ -80,6 +85,23 @@ def test_the_city_is_answered_as_by_transformers(name: str) -> None:
 def test_the_largest_knows_the_city_of_the_merlion() -> None:
     image, loaded = picture("merlion.png"), model("Salesforce/blip2-flan-t5-xxl")
     assert say(loaded, image, OPT.question_prompt("which city is this?"), BEAMS) == "singapore"
+
+
+def test_the_beach_matches_its_caption_as_transformers_says() -> None:
+    name = "Salesforce/blip2-itm-vit-g"
+    image = picture("demo.jpg")
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pytest.skip(f"the weights of {name} are not in the hub's local cache")
+    settings = Settings(model="none", retrieval_model=name)
+    tasks = Tasks(None, settings, load_retrieval_model(settings, folder, None))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    text = "A woman and her dog sitting in a beach"
+    (match,) = asyncio.run(tasks.retrieval.match(Upload(file.getvalue()), [text])).matches
+    tasks.close()
+    assert (match.itm, match.itc) == (pytest.approx(0.9762, abs=2e-3), pytest.approx(0.4406, abs=2e-3))
 
 
 def test_the_ids_of_the_beach_are_those_of_transformers() -> None:

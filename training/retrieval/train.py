@@ -110,7 +110,7 @@ def main() -> None:
         trainer.go_on_from(torch.load(state_file))
     states, scenes = seen(trainer.model, images, options.work / f"{NAME}.states.pt"), read_scenes(len(images))
     run(trainer, batches(states, scenes, tokenizer, BATCH_SIZE, trainer.step), state_file)
-    save(trainer.model, tokenizer, options.output)
+    save(trainer.model, bert_tokenizer(), options.output)  # a used one would be saved with its padding
 
 
 if __name__ == "__main__":
