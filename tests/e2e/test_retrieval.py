@@ -200,12 +200,21 @@ def test_a_server_without_a_writer_matches_and_says_what_it_cannot_do(silent: Se
         assert http.get("/ui/").status_code == 404
 
 
-def test_a_server_without_a_matching_model_says_how_to_get_one(demo: Server) -> None:
+@pytest.fixture(scope="module")
+def plain(tiny_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that captions and does not match."""
+    with serve(tmp_path_factory.mktemp("plain"), {"BLIP2_MODEL": str(tiny_checkpoints["t5"])}) as running:
+        yield running
+
+
+def test_a_server_without_a_matching_model_says_how_to_get_one(plain: Server) -> None:
     answers = [
-        httpx.post(f"{demo.url}/match", files=file(), data={"texts": "a"}),
-        httpx.post(f"{demo.url}/v1/embeddings", json={"input": "a"}),
-        httpx.post(f"{demo.url}/v2/rerank", json={"query": "a", "documents": [data_uri(0)]}),
+        httpx.post(f"{plain.url}/match", files=file(), data={"texts": "a"}),
+        httpx.post(f"{plain.url}/v1/embeddings", json={"input": "a"}),
+        httpx.post(f"{plain.url}/v2/rerank", json={"query": "a", "documents": [data_uri(0)]}),
     ]
     for answer in answers:
         assert answer.status_code == 404, answer.text
         assert "BLIP2_RETRIEVAL_MODEL" in answer.json()["error"]["message"]
+    refused = httpx.post(f"{plain.url}/captions", files=file(), data={"rank_by": "itm"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "rank_by")

@@ -2,10 +2,14 @@
 
 from typing import Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import JSONResponse
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
+
+
+# BentoML's client cannot read a list that is null; api/openapi/responses.py puts the real schema in place of this.
+AS_OBJECT = WithJsonSchema({"type": "object"})
 
 
 class ErrorDetails(BaseModel):

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from blip2_serve.api.errors import BATCH_FIELDS, error_body
-from blip2_serve.api.native.answers import Error
+from blip2_serve.api.native.answers import AS_OBJECT, Error
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.caption import MIN_CONFIDENCE, CaptionFields, needs_review
 from blip2_serve.api.native.fields import (
@@ -102,7 +102,7 @@ class Answered(BaseModel):
 
 
 # BentoML's client knows a union by its first member, and drops what that has not.
-_Result = Annotated[Answered | Error, WithJsonSchema({"type": "object"})]
+_Result = Annotated[Answered | Error, AS_OBJECT]
 
 
 class BatchAnswer(BaseModel):

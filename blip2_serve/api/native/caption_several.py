@@ -1,9 +1,10 @@
 """POST /captions: several captions, each with what it is worth."""
 
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, Field
 
+from blip2_serve.api.native.answers import AS_OBJECT
 from blip2_serve.api.native.caption import CaptionFields, needs_review
 from blip2_serve.api.native.fields import Example
 from blip2_serve.options import MAX_NUM_BEAMS, FinishReason
@@ -77,7 +78,7 @@ class Captioned(BaseModel):
 class CaptionSeveralAnswer(BaseModel):
     """Answer of /captions, best first."""
 
-    captions: list[Captioned]
+    captions: list[Annotated[Captioned, AS_OBJECT]]
 
 
 # BentoML names the schema by the class; this is its published name, by which clients have generated code.

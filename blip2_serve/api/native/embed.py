@@ -4,11 +4,11 @@ import base64
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from blip2_serve.api.errors import BATCH_FIELDS, error_body
 from blip2_serve.api.image_text import ID_PATTERN, image_of_id
-from blip2_serve.api.native.answers import Error
+from blip2_serve.api.native.answers import AS_OBJECT, Error
 from blip2_serve.api.native.batch import MAX_PICTURES
 from blip2_serve.api.native.fields import PICTURE, PICTURE_ID, Example, Fields, texts_of, whole_texts
 from blip2_serve.api.native.match import MAX_TEXTS
@@ -89,7 +89,7 @@ class Embedded(BaseModel):
 
 
 # BentoML's client knows a union by its first member, and drops what that has not.
-_Result = Annotated[Embedded | Error, WithJsonSchema({"type": "object"})]
+_Result = Annotated[Embedded | Error, AS_OBJECT]
 
 
 class EmbedAnswer(BaseModel):

@@ -1,10 +1,11 @@
 """POST /match: texts compared with a picture."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
 from blip2_serve.api.image_text import ID_PATTERN
+from blip2_serve.api.native.answers import AS_OBJECT
 from blip2_serve.api.native.fields import PICTURE, PICTURE_ID, Example, Fields, one_image, texts_of, whole_texts
 from blip2_serve.images import ImageSource
 from blip2_serve.tasks.retrieval.verbs import Match
@@ -58,4 +59,4 @@ class MatchFields(Fields):
 class MatchAnswer(BaseModel):
     """Answer of /match, in the order of the texts."""
 
-    matches: list[Match]
+    matches: list[Annotated[Match, AS_OBJECT]]

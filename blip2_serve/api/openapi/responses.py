@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from blip2_serve.api.native.answers import Error
 from blip2_serve.api.native.batch import Answered
+from blip2_serve.api.native.caption_several import Captioned
 from blip2_serve.api.native.embed import Embedded
 from blip2_serve.api.native.fields import endpoints
 from blip2_serve.api.openai.responses import ChatCompletionChunk
 from blip2_serve.errors import Blip2Error, RequestError, StartupError
+from blip2_serve.tasks.retrieval.verbs import Match
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
@@ -88,7 +90,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; until there is room", _COUNT,
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
     """Describe the real answers and errors of every endpoint. Changes `spec` in place and returns it."""
     schemas = spec["components"]["schemas"]
-    for model in (Answered, Embedded, Error, ChatCompletionChunk):
+    for model in (Answered, Captioned, Embedded, Error, Match, ChatCompletionChunk):
         _share(model, schemas)
     spec["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = _EVENT
     for path, item in spec["paths"].items():
@@ -99,6 +101,8 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
                 answer["headers"] = headers
             operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
     schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
+    schemas["CaptionsAnswer"]["properties"]["captions"]["items"] = {"$ref": _REF.format(model="Captioned")}
+    schemas["MatchAnswer"]["properties"]["matches"]["items"] = {"$ref": _REF.format(model="Match")}
     schemas["EmbedAnswer"]["properties"]["embeddings"]["items"] = _one_of("Embedded", "Error")
     return spec
 
@@ -112,8 +116,8 @@ def _headers(path: str) -> dict[str, Any]:
     return {name: header for word, headers in _TOLD.items() if word in fields.tells for name, header in headers.items()}
 
 
-def _share(model: type[BaseModel], schemas: dict[str, Any]) -> None:
-    shape = model.model_json_schema(ref_template=_REF, mode="serialization")
+def _share(model: type, schemas: dict[str, Any]) -> None:
+    shape = TypeAdapter(model).json_schema(ref_template=_REF, mode="serialization")
     schemas.update(shape.pop("$defs", {}))
     schemas[model.__name__] = shape
 
