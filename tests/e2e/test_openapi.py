@@ -17,10 +17,12 @@ from support.serving import ROOT, Server
 
 SPEC = json.loads(OPENAPI.read_text())
 MULTIPART, FORM, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
-OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch")
+OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch", "/match", "/embed")
+UNDECODED = ("/choose", "/match", "/embed")
 CHAT = "/v1/chat/completions"
-# The examples' JSON picture is a smaller version of the file, so its id differs, too.
-NOT_THE_SAME = {"id", "created", "image_id"}
+FOREIGN = (CHAT, "/v1/embeddings", "/v1/rerank", "/v2/rerank")
+# The examples' JSON picture is a smaller version of the file: its id and all that is fine about it differ, too.
+NOT_THE_SAME = {"id", "created", "image_id", "confidence", "itm", "itm_logit", "vectors", "embedding"}
 
 
 def examples() -> list[tuple[str, str, dict[str, Any]]]:
@@ -76,24 +78,25 @@ def test_it_is_valid_openapi() -> None:
 def test_it_has_every_route(http: httpx.Client) -> None:
     endpoints = {route["route"] for route in http.get("/schema.json").json()["routes"]}
     assert endpoints == set(OURS)
-    assert set(SPEC["paths"]) == {*endpoints, *(f"/v1{path}" for path in PATHS), "/v1/models/{model}", *INFRASTRUCTURE}
+    mounted = {*(f"/v1{path}" for path in PATHS), "/v1/models/{model}", "/v2/rerank"}
+    assert set(SPEC["paths"]) == {*endpoints, *mounted, *INFRASTRUCTURE}
     assert all(http.get(path).status_code == 200 for path in INFRASTRUCTURE)
 
 
-@pytest.mark.parametrize("path", [*OURS, CHAT])
+@pytest.mark.parametrize("path", [*OURS, *FOREIGN[:-1]])
 def test_the_reference_has_every_field(path: str) -> None:
     sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", REFERENCE.read_text(), re.DOTALL | re.MULTILINE))
     schema = SPEC["paths"][path]["post"]["requestBody"]["content"][JSON]["schema"]
     if "$ref" in schema:
         schema = SPEC["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-    shared = "" if path == CHAT else sections["Bodies"] + (sections["Decoding"] if path != "/choose" else "")
+    shared = "" if path in FOREIGN else sections["Bodies"] + ("" if path in UNDECODED else sections["Decoding"])
     said = sections[f"POST {path}"] + shared
     assert [name for name in schema["properties"] if f"`{name}`" not in said] == []
 
 
 def test_every_kind_of_body_has_an_example() -> None:
     assert {(path, kind) for path, kind, value in examples() if value} == {
-        (CHAT, JSON),
+        *((path, JSON) for path in FOREIGN),
         *((path, kind) for path in OURS for kind in (MULTIPART, FORM, JSON)),
     }
 
@@ -123,4 +126,6 @@ def test_schemas_keep_the_names_that_clients_have_generated_code_by(server: Serv
         "captions": "CaptionsInput",
         "choose": "ChooseInput",
         "batch": "BatchInput",
+        "match": "MatchInput",
+        "embed": "EmbedInput",
     }

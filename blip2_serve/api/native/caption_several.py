@@ -30,8 +30,8 @@ class CaptionSeveralFields(CaptionFields):
                     "num_tokens": 15,
                     "finish_reason": "stop",
                     "guards": [],
-                    "itm": None,
-                    "itc": None,
+                    "itm": 0.99,
+                    "itc": 0.9,
                     "words": None,
                     "unsupported": None,
                 }

@@ -22,8 +22,8 @@ class MatchFields(Fields):
         {"texts": ["a yellow star", "a green circle"]},
         {
             "matches": [
-                {"text": "a yellow star", "itm": 0.999, "itm_logit": 4.6, "itc": 0.55, **_PLAIN},
-                {"text": "a green circle", "itm": 0.001, "itm_logit": -5.1, "itc": 0.12, **_PLAIN},
+                {"text": "a yellow star", "itm": 0.99, "itm_logit": 4.25, "itc": 0.9, **_PLAIN},
+                {"text": "a green circle", "itm": 0.0, "itm_logit": -9.34, "itc": 0.2, **_PLAIN},
             ]
         },
     )

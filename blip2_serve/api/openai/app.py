@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import add_error_answers
+from blip2_serve.api.models import ALIAS, check_model
 from blip2_serve.api.openai.embeddings import EXAMPLE as EMBEDDINGS_EXAMPLE
 from blip2_serve.api.openai.embeddings import Embeddings, EmbeddingsRequest, embed
 from blip2_serve.api.openai.embeddings import read_request as read_embeddings
@@ -21,7 +22,6 @@ from blip2_serve.api.openai.responses import ChatCompletion, Model, ModelList, n
 from blip2_serve.api.openai.schema import body_schema
 from blip2_serve.api.openai.stream import Chunks, EventStream
 from blip2_serve.api.rerank.endpoint import add_rerank
-from blip2_serve.errors import UnknownModel
 from blip2_serve.images import ImageSource
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.completion import CompletedRequest, OutputOptions
@@ -29,7 +29,6 @@ from blip2_serve.tasks.prompt import PromptSpec
 from blip2_serve.tasks.stream import CompletionStream
 from blip2_serve.tasks.verbs import Tasks
 
-ALIAS = "blip2"
 PATHS = frozenset({"/chat/completions", "/embeddings", "/models", "/rerank"})
 _EMBEDDINGS = EmbeddingsRequest.model_json_schema()
 
@@ -61,14 +60,14 @@ class _Endpoints:
     async def get_model(self, model: str) -> Model:
         """One model by its name."""
         names = self._get_tasks().model_names
-        _check_model(model, names)
+        check_model(model, names)
         return Model(id=names[0] if model == ALIAS else model, created=self._created)
 
     async def embeddings(self, request: Request) -> Response:
         """Turn texts and pictures into vectors that can be compared."""
         retrieval = self._get_tasks().retrieval
         asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE))
-        _check_model(asked.model, [retrieval.model_name])
+        check_model(asked.model, [retrieval.model_name])
         answer = await while_connected(request, embed(asked, retrieval))
         return Response(await asyncio.to_thread(json.dumps, answer), media_type="application/json")
 
@@ -116,7 +115,7 @@ def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
 async def _read_call(request: Request, tasks: Tasks) -> _Call:
     body = validate_request(await read_json_body(request, EXAMPLE))
     family = tasks.family  # first: a server that writes no text says so, whatever model is named
-    _check_model(body.model, [tasks.model_name])
+    check_model(body.model, [tasks.model_name])
     conversation = read_conversation(body.messages)
     asked = conversation.asked(body.task)
     return _Call(
@@ -128,14 +127,6 @@ async def _read_call(request: Request, tasks: Tasks) -> _Call:
         stream=body.stream,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
     )
-
-
-def _check_model(name: str, names: Sequence[str]) -> None:
-    if name not in (*names, ALIAS):
-        known = " or ".join(map(repr, names))
-        raise UnknownModel(
-            f"There is no model {name[:128]!r} here: ask {known}, or {ALIAS!r} for short.", about="model"
-        )
 
 
 async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:

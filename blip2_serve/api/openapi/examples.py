@@ -45,6 +45,24 @@ _COMPLETION = {
     "usage": {"prompt_tokens": 27, "completion_tokens": 2, "total_tokens": 29},
 }
 
+_EMBEDDINGS = {"model": "blip2", "input": ["a yellow star", {"image": PICTURE}], "encoding_format": "base64"}
+_VECTORS = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": index, "embedding": "6LtZPQ..."} for index in range(2)],
+    "model": "demo-itm",
+    "usage": {"prompt_tokens": 21, "total_tokens": 21},
+}
+_RERANK = {"model": "blip2", "query": PICTURE, "documents": ["a green circle", "a yellow star"], "top_n": 1}
+
+
+def _ranking(version: str) -> dict[str, Any]:
+    return {
+        "id": "5e1b1b0e-6f0e-4c59-9f6e-1d5b7f0f6a52",
+        "model": "demo-itm",
+        "results": [{"index": 1, "relevance_score": 0.96}],
+        "meta": {"api_version": {"version": version}},
+    }
+
 
 def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
     """Add the examples. Changes `spec` in place and returns it."""
@@ -59,12 +77,20 @@ def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
         (answered,) = post["responses"]["200"]["content"].values()
         answered["example"] = fields.example.answer
     _add_chat_examples(paths["/v1/chat/completions"]["post"])
+    _add_example(paths["/v1/embeddings"]["post"], _EMBEDDINGS, _VECTORS)
+    for version in ("1", "2"):
+        _add_example(paths[f"/v{version}/rerank"]["post"], _RERANK, _ranking(version))
     paths["/v1/models/{model}"]["get"]["parameters"][0]["example"] = "blip2"
     return spec
 
 
 def _picture(path: str, picture: str) -> dict[str, Any]:
     return {"imgs": [picture]} if path == "/batch" else {"img": picture}
+
+
+def _add_example(post: dict[str, Any], body: dict[str, Any], answer: dict[str, Any]) -> None:
+    post["requestBody"]["content"]["application/json"]["example"] = body
+    post["responses"]["200"]["content"]["application/json"]["example"] = answer
 
 
 def _add_chat_examples(post: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
+from blip2_serve.api.models import check_model
 from blip2_serve.api.rerank.request import EXAMPLE, RerankRequest, TextsForPicture, read_request, sides_of
 from blip2_serve.tasks.retrieval.verbs import Match, Retrieval
 from blip2_serve.tasks.verbs import Tasks
@@ -39,6 +40,7 @@ def add_rerank(app: FastAPI, get_tasks: Callable[[], Tasks], version: str) -> No
         """Rank pictures by a text, or texts by a picture."""
         retrieval = get_tasks().retrieval
         body = read_request(await read_json_body(request, EXAMPLE))
+        check_model(body.model, [retrieval.model_name])
         matches = await while_connected(request, _matches(body, retrieval))
         return _ranking(body, matches, retrieval.model_name, version)
 
