@@ -145,8 +145,8 @@ bench-full: install
 
 bench-plot: install
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-bench.txt
-	$(BIN)/python -m benchmarks.run.plot
-	$(BIN)/python -m benchmarks.run.plot_grounding
+	$(BIN)/python -m benchmarks.run.plot.throughput
+	$(BIN)/python -m benchmarks.run.plot.grounding
 
 tune-peers: install
 	$(BIN)/python -m benchmarks.run.tune_peers $(ARGS)

@@ -67,7 +67,7 @@ def told() -> dict[str, Any]:
 
 
 def test_the_plot_shows_the_newest_full_run(told: dict[str, Any], tmp_path: Path) -> None:
-    plot = pytest.importorskip("benchmarks.run.plot", reason="make bench-plot installs what it needs")
+    plot = pytest.importorskip("benchmarks.run.plot.throughput", reason="make bench-plot installs what it needs")
     for name in ("bench-full-2026-11-20", "bench-full-2026-11-21", "bench-2026-11-22"):
         (tmp_path / f"{name}.json").write_text(json.dumps(told))
     assert plot.newest(tmp_path).name == "bench-full-2026-11-21.json"

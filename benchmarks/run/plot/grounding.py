@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks import RESULTS
-from benchmarks.run.plot import STABLE
+from benchmarks.run.plot.throughput import STABLE
 
 
 def main() -> None:
