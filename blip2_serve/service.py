@@ -1,12 +1,13 @@
 """The BentoML service: builds `Tasks` from the settings, and declares endpoints, probes and middleware."""
 
+import asyncio
 import logging
 from functools import cache
 from typing import cast
 
 import bentoml
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from blip2_serve import bentoml_compat
@@ -26,7 +27,7 @@ from blip2_serve.api.native.caption import CaptionFields, needs_review
 from blip2_serve.api.native.caption_several import Captioned, CaptionSeveralAnswer, CaptionSeveralFields
 from blip2_serve.api.native.chat import ChatFields
 from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
-from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields
+from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields, images_body, texts_body
 from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.native.match import MatchAnswer, MatchFields
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
@@ -168,7 +169,8 @@ class Blip2:
         """Say how well texts match a picture."""
         retrieval, explainer = self._tasks.retrieval, self._tasks.explainer if fields.explain else None
         compared = await while_connected(request, retrieval.match(fields.image, fields.texts, explainer))
-        return json_reply(MatchAnswer(matches=compared.matches), self._headers(compared.image_id, retrieval.model_name))
+        answer, headers = MatchAnswer(matches=compared.matches), self._headers(compared.image_id, retrieval.model_name)
+        return await asyncio.to_thread(json_reply, answer, headers)  # 16,000 explained words take a while
 
     @bentoml.api(input_spec=input_of(EmbedFields, "EmbedInput"))
     @answer_errors
@@ -176,11 +178,13 @@ class Blip2:
         """Turn pictures or texts into vectors that can be compared."""
         retrieval, images = self._tasks.retrieval, fields.images
         if images:
-            answer = EmbedAnswer.of_images(await while_connected(request, retrieval.embed_images(images)), fields)
+            seen = await while_connected(request, retrieval.embed_images(images))
+            body = await asyncio.to_thread(images_body, seen, fields)
         else:
-            embedded = await while_connected(request, retrieval.embed_texts(fields.texts or []))
-            answer = EmbedAnswer.of_texts(embedded, fields)
-        return json_reply(answer, self._headers(model=retrieval.model_name))
+            read = await while_connected(request, retrieval.embed_texts(fields.texts or []))
+            body = await asyncio.to_thread(texts_body, read, fields)
+        headers = self._headers(model=retrieval.model_name)
+        return cast(EmbedAnswer, Response(body, headers=headers, media_type="application/json"))
 
     def _headers(self, image_id: str | None = None, model: str | None = None) -> dict[str, str]:
         """Build the headers of every answer; `image_id` where it is about one picture."""

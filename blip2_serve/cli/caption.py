@@ -10,7 +10,7 @@ import click
 
 from blip2_serve.cli.settings import placement_options
 from blip2_serve.config import Settings, variables_with
-from blip2_serve.errors import Blip2Error, InvalidImage
+from blip2_serve.errors import Blip2Error, InvalidImage, StartupError
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def load_tasks(settings: Settings) -> "Tasks":
     from blip2_serve.tasks.verbs import Tasks
 
     check_cache_folder(settings.image_cache_dir)
+    if not settings.writes_text:
+        raise StartupError(f"{settings.spelled('model')} writes no captions: name a model that does.")
     loaded = load_model(settings, locate_checkpoint(settings))
     use_available_threads(settings, loaded.model.num_parameters())
     return Tasks(loaded, settings)

@@ -1,7 +1,5 @@
 """`blip2-serve check`: tell if the server would start here, and the memory it needs. Reads no weights."""
 
-import math
-
 import click
 
 from blip2_serve.cli.settings import placement_options
@@ -15,25 +13,24 @@ from blip2_serve.errors import StartupError
 def check(model: str | None, **placement: str | None) -> None:
     """Say if MODEL can be served here: device, dtype and why, memory.
 
-    MODEL is demo, demo-t5, a hub id or a folder; without it, what BLIP2_MODEL names. A hub id is downloaded first.
+    MODEL is demo, demo-t5, a hub id or a folder; without it, what BLIP2_MODEL names. A hub id is downloaded first. What
+    BLIP2_RETRIEVAL_MODEL names is checked as well.
     """
     settings = Settings.from_env(variables_with(model=model, **placement))
     from blip2_serve.model.device import free_memory_bytes
-    from blip2_serve.model.load import check_model
-    from blip2_serve.model.locate import locate_checkpoint, read_headers
-    from blip2_serve.model.models import check_start
+    from blip2_serve.model.models import check_start, find_models
 
     check_start(settings)
-    folder = locate_checkpoint(settings)
-    chosen = check_model(settings, folder).placement
-    shapes = read_headers(folder, settings.spelled("model")).values()
-    weights_bytes = sum(math.prod(shape) for shape in shapes) * chosen.dtype.itemsize
+    found = find_models(settings)
+    chosen = found[0].placement
+    weights_bytes = sum(each.num_parameters * each.placement.dtype.itemsize for each in found)
     free_bytes = free_memory_bytes(chosen.device)
     if chosen.quantize == "none" and chosen.device_map == "off":
-        _check_memory(settings.model, weights_bytes, free_bytes)
-    click.echo(f"{settings.model} can be served here.")
-    for reason in chosen.reason.split("; "):
-        click.echo(f"  {reason}")
+        _check_memory(" and ".join(each.name for each in found), weights_bytes, free_bytes)
+    for each in found:
+        click.echo(f"{each.name} can be served here.")
+        for reason in each.placement.reason.split("; "):
+            click.echo(f"  {reason}")
     packed = "" if chosen.quantize == "none" else f" before its layers are packed in {chosen.quantize}"
     click.echo(f"  weights: {_size(weights_bytes)}{packed}")
     click.echo(f"  free memory: {_size(free_bytes)} on {chosen.device}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.utils import logging as transformers_logging
@@ -22,6 +21,7 @@ from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
 from blip2_serve.model.locate import (
     INSTRUCTION_TOKENIZER,
+    count_parameters,
     fingerprint,
     read_family,
     read_headers,
@@ -168,7 +168,7 @@ def check_config(name: str, family: Architecture, folder: Path) -> tuple[Any, in
         config = model_class(family).config_class.from_pretrained(folder)
         headers = read_headers(folder, name)
         check_weights(name, family, config, headers)
-    return config, sum(torch.Size(shape).numel() for shape in headers.values())
+    return config, count_parameters(folder, name)
 
 
 def _instruction_tokenizer(family: Family, folder: Path) -> Any:

@@ -6,6 +6,7 @@ Faults of a checkpoint's files are found before a worker starts: `bentoml serve`
 
 import hashlib
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,11 @@ def read_headers(folder: Path, name: str) -> dict[str, Shape]:
     for path in _weight_files(folder, name):
         shapes |= _read_header(path, name)
     return shapes
+
+
+def count_parameters(folder: Path, name: str) -> int:
+    """Count the numbers in the checkpoint's weights, as `read_headers` finds them."""
+    return sum(math.prod(shape) for shape in read_headers(folder, name).values())
 
 
 def fingerprint(folder: Path, name: str, quantize: str = "none") -> bytes:

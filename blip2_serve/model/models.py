@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 
 from blip2_serve.config import Settings
+from blip2_serve.model.device import Placement
 from blip2_serve.model.load import LoadedModel, check_model, load_model, one_line
-from blip2_serve.model.locate import check_cache_folder, locate_checkpoint, locate_retrieval_checkpoint
+from blip2_serve.model.locate import (
+    check_cache_folder,
+    count_parameters,
+    locate_checkpoint,
+    locate_retrieval_checkpoint,
+)
 from blip2_serve.model.retrieval.load import LoadedRetrieval, check_retrieval_model, load_retrieval_model
 
 
@@ -19,6 +25,33 @@ class LoadedModels:
     def num_parameters(self) -> int:
         """Parameters of the larger one."""
         return max(int(each.model.num_parameters()) for each in (self.caption, self.retrieval) if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that can be served: its name, where it would be placed, and its parameters."""
+
+    name: str
+    placement: Placement
+    num_parameters: int
+
+
+def find_models(settings: Settings) -> list[FoundModel]:
+    """Find the models without reading their weights, the one that writes text first.
+
+    Raises:
+        StartupError: one cannot be served.
+    """
+    found = []
+    if settings.writes_text:
+        folder = locate_checkpoint(settings)
+        placement = check_model(settings, folder).placement
+        found.append(FoundModel(settings.model, placement, count_parameters(folder, settings.spelled("model"))))
+    if settings.retrieves:
+        folder, name = locate_retrieval_checkpoint(settings), settings.spelled("retrieval_model")
+        placement = check_retrieval_model(settings, folder).placement
+        found.append(FoundModel(settings.retrieval_model, placement, count_parameters(folder, name)))
+    return found
 
 
 def check_start(settings: Settings) -> None:

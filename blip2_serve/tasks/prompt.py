@@ -91,16 +91,18 @@ class PromptEncoder:
         prompt = self._encode(self._family.question_prompt(question or DEFAULT_QUESTION), longest, "the choices")
         return replace(prompt, continuations=continuations)
 
-    def captions(self, texts: Sequence[str]) -> tuple[tuple[int, ...], list[SpelledText]]:
+    def captions(
+        self, texts: Sequence[str], max_tokens: int = MAX_NEW_TOKENS
+    ) -> tuple[tuple[int, ...], list[SpelledText]]:
         """Encode the prompt for a caption, and texts as the model would write them after it.
 
         Raises:
-            PromptTooLong: the longest text does not fit.
+            PromptTooLong: the longest text does not fit, or has more than `max_tokens`.
         """
         begins = self._loaded.caption_prompt
         spelled_texts = [self._spell_caption(text, continues=bool(begins)) for text in texts]
         longest = max(len(text.ids) for text in spelled_texts)
-        room = min(MAX_NEW_TOKENS, self._room(0) - len(self._loaded.encode_text(begins)))
+        room = min(max_tokens, self._room(0) - len(self._loaded.encode_text(begins)))
         if longest > room:
             raise PromptTooLong(
                 f"The longest text takes {longest} tokens, and {room} can be explained: shorten it.", about=Part.TEXTS

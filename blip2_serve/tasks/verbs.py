@@ -24,7 +24,7 @@ from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
 from blip2_serve.tasks.grounding.captions import explain_captions
-from blip2_serve.tasks.grounding.explain import Explainer
+from blip2_serve.tasks.grounding.explain import EXPLAIN_WORK, Explainer
 from blip2_serve.tasks.lens import CAPTION, MATCHING
 from blip2_serve.tasks.load.admission import PREFIX_WORK, work_of
 from blip2_serve.tasks.prepare import Prepared
@@ -147,7 +147,7 @@ class Tasks:
         if rank_by == "itm" and self._retrieval is None:
             raise InvalidField(f"rank_by=itm needs a matching model. {NO_RETRIEVAL}", about="rank_by")
         options = several(options, num_captions)
-        with self._admitted(image, options):
+        with self._admitted(image, options, EXPLAIN_WORK * num_captions * explains):
             readers = CAPTION + MATCHING if self._retrieval else CAPTION
             prepared = await self._prepare(image, PromptSpec("prefix", prefix), options, readers=readers)
             read = partial(self._writer.transcript.text, prepared.prompt.answer_begins)
@@ -249,8 +249,10 @@ class Tasks:
         """Stop the engine; requests that still wait fail with EngineDead."""
         self._runtime.close()
 
-    def _admitted(self, image: ImageSource, options: DecodingOptions) -> AbstractContextManager[None]:
-        work = work_of(options, has_picture=not isinstance(image, ImageId))
+    def _admitted(
+        self, image: ImageSource, options: DecodingOptions, more_work: int = 0
+    ) -> AbstractContextManager[None]:
+        work = work_of(options, has_picture=not isinstance(image, ImageId)) + more_work
         return self._admission.admitted(current_client.get(), work)
 
     async def _answer(

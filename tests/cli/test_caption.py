@@ -56,3 +56,10 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     result = caption(PICTURE, model=str(tmp_path))
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert "config.json is missing" in result.stderr
+
+
+def test_a_server_s_model_that_writes_nothing_is_refused() -> None:
+    silent = {"BLIP2_MODEL": "none", "BLIP2_RETRIEVAL_MODEL": "demo-itm"}
+    result = CliRunner().invoke(main, ["caption", str(PICTURE)], env=silent)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "writes no captions" in result.stderr

@@ -45,3 +45,15 @@ def test_weights_beyond_the_free_memory_are_refused(monkeypatch: pytest.MonkeyPa
     result = check("demo", "--device", "cpu")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "its weights take 12.8 MB and 10.0 MB are free" in result.stderr
+
+
+def test_a_matching_model_is_counted_and_may_be_alone() -> None:
+    both = check("demo", "--device", "cpu", BLIP2_RETRIEVAL_MODEL="demo-itm").stdout
+    assert "demo can be served here." in both
+    assert "demo-itm can be served here." in both
+    assert "\n  weights: 24.4 MB\n" in both
+    alone = check("none", "--device", "cpu", BLIP2_RETRIEVAL_MODEL="demo-itm").stdout
+    assert "\n  weights: 11.6 MB\n" in alone
+    nothing = check("none", "--device", "cpu")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "nothing to serve" in nothing.stderr

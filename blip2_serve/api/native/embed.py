@@ -1,7 +1,8 @@
 """POST /embed: pictures or texts as unit vectors."""
 
 import base64
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -97,16 +98,21 @@ class EmbedAnswer(BaseModel):
 
     embeddings: list[_Result]
 
-    @classmethod
-    def of_images(cls, results: Sequence[ImageVectors | Blip2Error], fields: EmbedFields) -> "EmbedAnswer":
-        """The pictures' vectors as they are answered, with an error in place of each that failed."""
-        return cls(embeddings=[_entry(result, fields) for result in results])
 
-    @classmethod
-    def of_texts(cls, embedded: TextVectors, fields: EmbedFields) -> "EmbedAnswer":
-        """The texts' vectors as they are answered."""
-        rows = [embedded.vectors[place : place + 1] for place in range(len(embedded.vectors))]
-        return cls(embeddings=[_embedded(row, fields.encoding_format, None) for row in rows])
+def images_body(results: Sequence[ImageVectors | Blip2Error], fields: EmbedFields) -> bytes:
+    """Write the answer about pictures, with an error in place of each that failed; megabytes, so not on the loop."""
+    return _body(_entry(result, fields) for result in results)
+
+
+def texts_body(embedded: TextVectors, fields: EmbedFields) -> bytes:
+    """Write the answer about texts."""
+    rows = (embedded.vectors[place : place + 1] for place in range(len(embedded.vectors)))
+    return _body(_embedded(row, fields.encoding_format, None) for row in rows)
+
+
+def _body(entries: Iterable[BaseModel]) -> bytes:
+    """Write an EmbedAnswer entry by entry: one call of `json.dumps` holds the interpreter's lock to its end."""
+    return b'{"embeddings":[' + b",".join(json.dumps(entry.model_dump()).encode() for entry in entries) + b"]}"
 
 
 def written(vectors: Vectors, encoding_format: EncodingFormat) -> Any:

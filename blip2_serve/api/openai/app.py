@@ -1,7 +1,6 @@
 """The application mounted at /v1: OpenAI's chat completions, embeddings and model list, and reranking."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,8 +67,7 @@ class _Endpoints:
         retrieval = self._get_tasks().retrieval
         asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE))
         check_model(asked.model, [retrieval.model_name])
-        answer = await while_connected(request, embed(asked, retrieval))
-        return Response(await asyncio.to_thread(json.dumps, answer), media_type="application/json")
+        return Response(await while_connected(request, embed(asked, retrieval)), media_type="application/json")
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer the last message of a conversation about a picture; without text, caption the picture."""

@@ -1,6 +1,7 @@
 """POST /v1/embeddings: OpenAI's embeddings, of texts and, as Jina's clients send them, of pictures."""
 
 import asyncio
+import json
 from typing import Any, Literal
 
 import numpy as np
@@ -82,8 +83,8 @@ def read_request(values: dict[str, object]) -> EmbeddingsRequest:
     return validate_fields(EmbeddingsRequest, given)
 
 
-async def embed(request: EmbeddingsRequest, retrieval: Retrieval) -> dict[str, Any]:
-    """Answer a request; the first picture that fails fails it.
+async def embed(request: EmbeddingsRequest, retrieval: Retrieval) -> bytes:
+    """Answer a request, as JSON; the first picture that fails fails it.
 
     Raises:
         Blip2Error: an input is at fault, or the request was refused.
@@ -93,7 +94,7 @@ async def embed(request: EmbeddingsRequest, retrieval: Retrieval) -> dict[str, A
     texts, pictures = await asyncio.to_thread(_sorted_inputs, request.input)  # megabytes of base64
     vectors = np.zeros((len(request.input), retrieval.width), dtype=np.float32)
     num_tokens = await _embed_texts(texts, vectors, retrieval) + await _embed_pictures(pictures, vectors, retrieval)
-    return await asyncio.to_thread(_answer, vectors, num_tokens, request, retrieval.model_name)
+    return await asyncio.to_thread(_body, vectors, num_tokens, request, retrieval.model_name)
 
 
 def _sorted_inputs(values: list[Any]) -> tuple[dict[int, str], dict[int, ImageSource]]:
@@ -138,10 +139,12 @@ async def _embed_pictures(pictures: dict[int, ImageSource], vectors: Vectors, re
     return num_tokens
 
 
-def _answer(vectors: Vectors, num_tokens: int, request: EmbeddingsRequest, model: str) -> dict[str, Any]:
-    data = [
+def _body(vectors: Vectors, num_tokens: int, request: EmbeddingsRequest, model: str) -> bytes:
+    """Write the answer vector by vector: one call of `json.dumps` holds the interpreter's lock to its end."""
+    entries = (
         {"object": "embedding", "index": place, "embedding": written(vector, request.encoding_format)}
         for place, vector in enumerate(vectors)
-    ]
-    usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-    return {"object": "list", "data": data, "model": model, "usage": usage}
+    )
+    about = {"model": model, "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens}}
+    data = b",".join(json.dumps(entry).encode() for entry in entries)
+    return b'{"object":"list","data":[' + data + b"]," + json.dumps(about).encode()[1:]

@@ -9,7 +9,7 @@ from functools import partial
 from blip2_serve.clients import current_client
 from blip2_serve.engine.messages import ImageInput, KnownImage, Request
 from blip2_serve.model.load import LoadedModel
-from blip2_serve.options import DecodingOptions
+from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions
 from blip2_serve.tasks.batch import together
 from blip2_serve.tasks.choose import in_rounds
 from blip2_serve.tasks.grounding.blank import blank_pictures
@@ -19,8 +19,9 @@ from blip2_serve.tasks.runtime import Runtime
 
 # The picture makes a word so much less likely than no picture at all: e times.
 UNSUPPORTED_BELOW = -1.0
-# A text of the length of a caption, scored with the picture and three blank ones.
-EXPLAIN_WORK = 200
+# A given text has at most so many tokens, and is scored with the picture and three blank ones.
+MAX_EXPLAINED_TOKENS = 64
+EXPLAIN_WORK = 4 * MAX_EXPLAINED_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class Explainer:
         """The prompt of a caption, with which a picture to be explained is made ready."""
         return self._prompts.prompt(PromptSpec("prefix"), DecodingOptions(max_new_tokens=1))
 
-    async def explain(self, image: ImageInput | KnownImage, texts: Sequence[str], deadline: float) -> list[Explanation]:
+    async def explain(
+        self, image: ImageInput | KnownImage, texts: Sequence[str], deadline: float, max_tokens: int = MAX_NEW_TOKENS
+    ) -> list[Explanation]:
         """Explain texts about a picture that is ready for the captioning model; the caller was admitted.
 
         Raises:

@@ -14,7 +14,7 @@ from blip2_serve.errors import Blip2Error, Part, PromptTooLong
 from blip2_serve.images import ImageId, ImageSource
 from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, together
-from blip2_serve.tasks.grounding.explain import EXPLAIN_WORK, Explainer, Explanation, WordSupport
+from blip2_serve.tasks.grounding.explain import EXPLAIN_WORK, MAX_EXPLAINED_TOKENS, Explainer, Explanation, WordSupport
 from blip2_serve.tasks.lens import CAPTION, MATCHING
 from blip2_serve.tasks.load.admission import IMAGE_WORK
 from blip2_serve.tasks.prompt import Prompt
@@ -94,7 +94,8 @@ class Retrieval:
             prepared = await self._preparation.prepare(image, prompt, deadline, readers)
             matches = await self.match_prepared(prepared.images["retrieval"], texts, ids, deadline)
             if explainer:
-                matches = _explained(matches, await explainer.explain(prepared.images["caption"], texts, deadline))
+                told = await explainer.explain(prepared.images["caption"], texts, deadline, MAX_EXPLAINED_TOKENS)
+                matches = _explained(matches, told)
             return Matches(matches, prepared.image_id)
 
     async def match_many(self, images: Sequence[ImageSource], text: str) -> list[Match]:

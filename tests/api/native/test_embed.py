@@ -1,11 +1,13 @@
 """Fields and answers of /embed, and the texts of /match."""
 
 import base64
+import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields
+from blip2_serve.api.native.embed import EmbedFields, images_body, texts_body
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, validate_fields
 from blip2_serve.api.native.match import MatchFields
 from blip2_serve.errors import InvalidField, InvalidImage
@@ -43,22 +45,26 @@ def test_texts_are_bounded(texts: list[str], model: type[EmbedFields] | type[Mat
     assert caught.value.about == "texts"
 
 
+def embeddings(body: bytes) -> list[dict[str, Any]]:
+    return json.loads(body)["embeddings"]
+
+
 def test_vectors_are_numbers_or_base64() -> None:
     seen = [ImageVectors(VECTORS, "ab")]
-    plain = EmbedAnswer.of_images(seen, fields(img=Upload(b"a"))).model_dump()["embeddings"][0]
-    assert plain == {"vectors": VECTORS.tolist(), "shape": (3, 4), "image_id": "ab"}
-    packed = EmbedAnswer.of_images(seen, fields(img=Upload(b"a"), encoding_format="base64")).embeddings[0]
-    assert np.array_equal(np.frombuffer(base64.b64decode(packed.vectors), "<f4").reshape(3, 4), VECTORS)
+    (plain,) = embeddings(images_body(seen, fields(img=Upload(b"a"))))
+    assert plain == {"vectors": VECTORS.tolist(), "shape": [3, 4], "image_id": "ab"}
+    (packed,) = embeddings(images_body(seen, fields(img=Upload(b"a"), encoding_format="base64")))
+    assert np.array_equal(np.frombuffer(base64.b64decode(packed["vectors"]), "<f4").reshape(3, 4), VECTORS)
 
 
 def test_pooling_gives_one_unit_vector() -> None:
-    pooled = EmbedAnswer.of_images([ImageVectors(VECTORS, "ab")], fields(img=Upload(b"a"), pool="mean")).embeddings[0]
-    assert pooled.shape == (1, 4)
-    assert np.allclose(pooled.vectors, [[3**-0.5] * 3 + [0]])
+    (pooled,) = embeddings(images_body([ImageVectors(VECTORS, "ab")], fields(img=Upload(b"a"), pool="mean")))
+    assert pooled["shape"] == [1, 4]
+    assert np.allclose(pooled["vectors"], [[3**-0.5] * 3 + [0]])
 
 
 def test_texts_have_a_vector_each_and_a_picture_that_failed_its_error() -> None:
-    texts = EmbedAnswer.of_texts(TextVectors(VECTORS, 9), fields(texts=["a", "b", "c"]))
-    assert [entry.vectors for entry in texts.embeddings] == [[row] for row in VECTORS.tolist()]
-    failed = EmbedAnswer.of_images([InvalidImage("No.")], fields(img=Upload(b"a"))).model_dump()
-    assert failed["embeddings"][0]["error"]["message"] == "No."
+    texts = embeddings(texts_body(TextVectors(VECTORS, 9), fields(texts=["a", "b", "c"])))
+    assert [entry["vectors"] for entry in texts] == [[row] for row in VECTORS.tolist()]
+    (failed,) = embeddings(images_body([InvalidImage("No.")], fields(img=Upload(b"a"))))
+    assert failed["error"]["message"] == "No."
