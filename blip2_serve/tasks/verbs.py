@@ -30,7 +30,7 @@ from blip2_serve.tasks.load.admission import PREFIX_WORK, work_of
 from blip2_serve.tasks.prepare import Prepared
 from blip2_serve.tasks.prompt import PromptSpec, TaskName
 from blip2_serve.tasks.retrieval.captions import match_captions
-from blip2_serve.tasks.retrieval.verbs import Retrieval
+from blip2_serve.tasks.retrieval.verbs import NO_RETRIEVAL, Retrieval
 from blip2_serve.tasks.runtime import Runtime
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Writer
@@ -38,10 +38,6 @@ from blip2_serve.tasks.text import Writer
 BatchTask = Literal["caption", "vqa"]
 RankBy = Literal["likelihood", "itm"]
 TEXT_ONLY = OutputOptions()
-NO_RETRIEVAL = (
-    "This server has no model that matches pictures with texts: set BLIP2_RETRIEVAL_MODEL, to"
-    " Salesforce/blip2-itm-vit-g for one."
-)
 ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 
 

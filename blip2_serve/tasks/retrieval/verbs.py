@@ -24,6 +24,10 @@ Vectors = npt.NDArray[np.float32]
 """Unit vectors (n, width)."""
 TextIds = tuple[int, ...]
 
+NO_RETRIEVAL = (
+    "This server has no model that matches pictures with texts: set BLIP2_RETRIEVAL_MODEL, to"
+    " Salesforce/blip2-itm-vit-g for one."
+)
 # A pair, and a text alone, take about as long as so many tokens of OPT-2.7B.
 PAIR_WORK, TEXT_WORK = 8, 2
 # Texts of one engine request: clients take turns after so many.
