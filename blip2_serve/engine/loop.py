@@ -185,7 +185,7 @@ class Loop:
     def _fail_all(self, failures: Iterable[tuple[AnySequence, Exception]]) -> None:
         for sequence, cause in failures:
             if isinstance(cause, UnknownImage):
-                self._fail(sequence, cause)
+                self._fail(sequence, UnknownImage(cause.message, about=cause.about))  # callers may change theirs
                 continue
             logger.error("request %d failed: %r", sequence.request.request_id, cause)
             self._fail(sequence, EngineFailure("the model failed on this request; it may work when tried again"))

@@ -46,13 +46,18 @@ def fit(log_likelihoods: Sequence[float], right: Sequence[bool]) -> Calibration:
     pools: list[tuple[float, float, int]] = []  # sum of log-likelihoods, number that is right, number
     for number, is_right in sorted(zip(log_likelihoods, right, strict=True)):
         pools.append((number, float(is_right), 1))
-        while len(pools) > 1 and pools[-2][1] * pools[-1][2] >= pools[-1][1] * pools[-2][2]:
+        while len(pools) > 1 and _are_one(pools[-2], pools[-1]):
             (last_sum, last_right, last_count), (total, num_right, count) = pools.pop(), pools.pop()
             pools.append((total + last_sum, num_right + last_right, count + last_count))
     if not pools:
         raise ValueError("no captions to learn from")
     points = tuple((total / count, num_right / count) for total, num_right, count in pools)
     return Calibration(points, len(right))
+
+
+def _are_one(left: tuple[float, float, int], right: tuple[float, float, int]) -> bool:
+    """True if the share that is right does not rise from one pool to the next, or they have the same likelihood."""
+    return left[1] * right[2] >= right[1] * left[2] or left[0] / left[2] >= right[0] / right[2]
 
 
 def expected_error(confidences: Sequence[float], right: Sequence[bool], num_bins: int = 10) -> float:

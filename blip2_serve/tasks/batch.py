@@ -1,6 +1,7 @@
 """Many requests from one caller: bounded, in order, and cancelled together."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 MAX_AT_ONCE = 16
+FEW = 4  # parts of one request
 
 
 def places(max_queue: int) -> asyncio.Semaphore:
@@ -41,6 +43,22 @@ async def answer_each(
     if len(busy) == len(items):
         raise busy[0]
     return results
+
+
+async def a_few_at_once(work: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """Return the results in order, with few at a time in the engine's queue, where every request takes a place."""
+    places = asyncio.Semaphore(FEW)
+
+    async def in_turn(each: Coroutine[Any, Any, ResultT]) -> ResultT:
+        async with places:
+            return await each
+
+    try:
+        return await together([in_turn(each) for each in work])
+    finally:
+        for each in work:
+            if inspect.getcoroutinestate(each) == inspect.CORO_CREATED:
+                each.close()  # it never had its turn
 
 
 async def together(work: Sequence[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:

@@ -61,12 +61,13 @@ def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
     return replace(options, num_return_sequences=num_captions)
 
 
-def _unmeasured(row: FinishedRow) -> None:
-    return None
+def unmeasured(row: FinishedRow) -> None:
+    """Trust nothing: nobody has measured captions of this kind."""
+    return
 
 
 async def score_captions(
-    generate: Generate, read: Read, options: DecodingOptions, trust: Trust = _unmeasured
+    generate: Generate, read: Read, options: DecodingOptions, trust: Trust = unmeasured
 ) -> list[ScoredCaption]:
     """Make captions with `generate`, best score first, equal texts once.
 

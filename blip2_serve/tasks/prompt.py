@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from blip2_serve.errors import Part, PromptTooLong
+from blip2_serve.errors import InvalidField, Part, PromptTooLong
 from blip2_serve.families import DEFAULT_QUESTION, Family, Turn
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.reference import end_ids_of
@@ -100,21 +100,23 @@ class PromptEncoder:
             PromptTooLong: the longest text does not fit, or has more than `max_tokens`.
         """
         begins = self._loaded.caption_prompt
-        spelled_texts = [self._spell_caption(text, continues=bool(begins)) for text in texts]
-        longest = max(len(text.ids) for text in spelled_texts)
-        room = min(max_tokens, self._room(0) - len(self._loaded.encode_text(begins)))
-        if longest > room:
-            raise PromptTooLong(
-                f"The longest text takes {longest} tokens, and {room} can be explained: shorten it.", about=Part.TEXTS
-            )
-        return tuple(self._loaded.encode_text(begins)), spelled_texts
+        prompt_ids = tuple(self._loaded.encode_text(begins))
+        room = min(max_tokens, self._room(0) - len(prompt_ids))
+        return prompt_ids, [self._spell_caption(text, room, continues=bool(begins)) for text in texts]
 
-    def _spell_caption(self, text: str, *, continues: bool) -> SpelledText:
+    def _spell_caption(self, text: str, room: int, *, continues: bool) -> SpelledText:
         written = self._family.spell_choice(text.strip()) if continues else text.strip()
         encoded = self._loaded.tokenizer(
             written, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
-        return spelled(written, encoded["input_ids"], encoded["offset_mapping"])
+        ids = encoded["input_ids"]
+        if len(ids) > room:
+            raise PromptTooLong(
+                f"The longest text takes {len(ids)} tokens, and {room} can be explained: shorten it.", about=Part.TEXTS
+            )
+        if not ids:
+            raise InvalidField("A text has nothing that the model can spell: give it words.", about=Part.TEXTS)
+        return spelled(written, ids, encoded["offset_mapping"])
 
     def _encode_choice(self, text: str) -> tuple[int, ...]:
         """Ids with which the model would give this answer: no BOS, then the end token.

@@ -20,7 +20,7 @@ from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, together
-from blip2_serve.tasks.caption import RankedCaptions, score_captions, several
+from blip2_serve.tasks.caption import RankedCaptions, score_captions, several, unmeasured
 from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
 from blip2_serve.tasks.grounding.captions import explain_captions
@@ -151,7 +151,8 @@ class Tasks:
             async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
                 return (await self._runtime.run(self._request(prepared, options))).rows
 
-            captions = await score_captions(generate, read, options, self._writer.transcript.confidence)
+            trust = self._writer.transcript.confidence if not prefix else unmeasured
+            captions = await score_captions(generate, read, options, trust)
             if self._retrieval:
                 captions = await match_captions(captions, prepared, self._retrieval, by_match=rank_by == "itm")
             if explains:
@@ -256,7 +257,7 @@ class Tasks:
     ) -> Answer:
         prepared = await self._prepare(image, asked, options, deadline)
         finished = await self._runtime.run(self._request(prepared, options))
-        return self._writer.transcript.answer(prepared, finished, is_caption=asked.task == "prefix")
+        return self._writer.transcript.answer(prepared, finished, is_caption=asked.task == "prefix" and not asked.text)
 
     async def _prepare(
         self,

@@ -14,6 +14,8 @@ import httpx
 import pytest
 from e2e.test_refusals import refused
 
+from blip2_serve.api.native.batch import Answered
+from blip2_serve.api.native.caption_several import Captioned
 from support.pictures import damaged, jpeg
 from support.serving import Server
 
@@ -29,7 +31,7 @@ def test_captions_come_best_first_with_what_they_are_worth(http: httpx.Client) -
     assert 1 < len(captions) <= 4
     assert [each["score"] for each in captions] == sorted((each["score"] for each in captions), reverse=True)
     for each in captions:
-        assert set(each) == {"text", "score", "probability", "num_tokens", "finish_reason", "guards"}
+        assert set(each) == set(Captioned.model_fields)
         assert each["probability"] == pytest.approx(math.exp(each["score"]))
 
 
@@ -98,7 +100,7 @@ def test_a_batch_says_what_each_picture_alone_is_answered(http: httpx.Client, ta
         results = reply.json()["results"]
         assert [result["text"] for result in results] == alone
         assert [result["image_id"] for result in results] == [hashlib.sha256(each).hexdigest() for each in pictures]
-        assert set(results[0]) == {"text", "image_id", "new_tokens", "finish_reason"}
+        assert set(results[0]) == set(Answered.model_fields)
 
 
 def test_bad_pictures_are_entries_among_the_answers(http: httpx.Client) -> None:
@@ -225,14 +227,14 @@ def test_bentomls_client_is_told_which_picture_is_none(client: bentoml.SyncHTTPC
     (tmp_path / "a.jpg").write_bytes(jpeg())
     (tmp_path / "b.jpg").write_bytes(b"no picture")
     answered, refused = client.batch(imgs=[tmp_path / "a.jpg", tmp_path / "b.jpg"], **SHORT)["results"]
-    assert set(answered) == {"text", "image_id", "new_tokens", "finish_reason"}
+    assert set(answered) == set(Answered.model_fields)
     assert refused["error"]["code"] == "unsupported_image"
 
 
 def test_the_openapi_page_shows_what_is_answered(http: httpx.Client) -> None:
     spec = http.get("/docs.json").json()
     shapes = spec["components"]["schemas"]
-    assert set(shapes["ScoredCaption"]["properties"]) >= {"text", "score", "guards"}
+    assert set(shapes["Captioned"]["properties"]) >= {"text", "score", "guards"}
     assert set(shapes["Choice"]["properties"]) == {"text", "probability", "log_likelihood"}
     assert set(shapes["ChatChoice"]["properties"]) == {"index", "message", "logprobs", "finish_reason"}
     encoding = {

@@ -87,3 +87,8 @@ def test_a_checkpoint_brings_its_own_and_a_setting_wins(tiny_checkpoints: dict[s
     settings = Settings(model=str(folder), device="cpu", confidence_file=str(tmp_path / "other.json"))
     assert load_model(settings, folder).calibration == other
     assert fingerprint(folder, "copy") == before
+
+
+def test_captions_of_one_likelihood_are_one_point(tmp_path: Path) -> None:
+    fit([-1.0, -1.0, -0.5], [False, True, True]).write(tmp_path / FILE)
+    assert read(tmp_path / FILE).confidence(-1.0) == pytest.approx(0.5)

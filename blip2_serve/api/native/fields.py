@@ -6,6 +6,7 @@ endpoint, the family or another option.
 
 import dataclasses
 import json
+import re
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,6 +23,12 @@ MAX_CHARACTERS_TOGETHER = 262_144
 MAX_TURNS = 256
 PICTURE = "the picture: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 PICTURE_ID = "in place of img: the X-Image-Id of an earlier answer about the picture"
+
+
+# Nothing else is parsed: millions of empty lists in a string would take seconds, on the event loop.
+_STRING = r'"(?:[^"\\]++|\\.)*+"\s*+'
+_LIST_OF_STRINGS = re.compile(rf"\s*+\[\s*+(?:{_STRING}(?:,\s*+{_STRING})*+)?+\]\s*+")
+_MAX_LIST_CHARACTERS = 6 * MAX_CHARACTERS_TOGETHER  # each may be escaped
 
 
 class Example(NamedTuple):
@@ -192,24 +199,23 @@ def whole_texts(texts: list[str]) -> list[str]:
     Raises:
         ValueError: one is empty, too long or holds half a character, or all together are too long.
     """
-    if not all(whole_characters(text).strip() for text in texts):
-        raise ValueError("a text is empty: give each some words")
     if max(map(len, texts), default=0) > MAX_TEXT_CHARACTERS:
         raise ValueError(f"a text has more than {MAX_TEXT_CHARACTERS} characters: shorten it")
     if sum(map(len, texts)) > MAX_CHARACTERS_TOGETHER:
         raise ValueError(f"the texts have more than {MAX_CHARACTERS_TOGETHER} characters together: send fewer at once")
+    if not all(whole_characters(text).strip() for text in texts):
+        raise ValueError("a text is empty: give each some words")
     return texts
 
 
 def texts_of(value: object) -> object:
     """Parse a JSON list of strings, which a form may send instead of repeating a field; return other values as is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
+    if not isinstance(value, str) or len(value) > _MAX_LIST_CHARACTERS or not _LIST_OF_STRINGS.fullmatch(value):
         return value
     try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
+        return json.loads(value)
+    except ValueError:
         return value
-    return parsed if isinstance(parsed, list) and all(isinstance(each, str) for each in parsed) else value
 
 
 def endpoints(base: type[Fields] = Fields) -> dict[str, type[Fields]]:

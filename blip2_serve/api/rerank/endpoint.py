@@ -21,7 +21,7 @@ class RankedDocument(BaseModel):
 
     index: int
     relevance_score: float = Field(description="probability that picture and text match, 0 to 1")
-    document: dict[str, str] | None = Field(None, description="the document, where return_documents asks for it")
+    document: dict[str, str] | None = Field(None, description="the text, where return_documents asks for it")
 
 
 class Ranking(BaseModel):
@@ -73,7 +73,9 @@ def _ranking(body: RerankRequest, matches: list[Match], model: str, version: str
 
 
 def _document(body: RerankRequest, place: int) -> dict[str, str] | None:
+    """The text of a document; a picture is not sent back."""
     document = body.documents[place]
-    if not body.return_documents:
+    text = document.get("text") if isinstance(document, dict) else document
+    if not body.return_documents or not isinstance(text, str) or text.startswith("data:"):
         return None
-    return {"text": document} if isinstance(document, str) else document
+    return {"text": text}

@@ -40,9 +40,8 @@ class RetrievalState:
         return len(self.request.texts)
 
     def end(self) -> None:
-        """Enter ENDED and let go of all that a stage kept."""
+        """Enter ENDED; what was made of its picture stays, as another thread may be reading it."""
         self.stage = Stage.ENDED
-        self.sight = None
 
     def answer(self, text_vectors: bytes = b"", itm_logits: tuple[tuple[float, float], ...] = ()) -> Retrieved:
         """The answer, with the picture's vectors."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from blip2_serve.errors import PromptTooLong
 from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.grounding.explain import Explainer
 from blip2_serve.tasks.prepare import Prepared
@@ -11,9 +12,15 @@ from blip2_serve.tasks.prepare import Prepared
 async def explain_captions(
     captions: Sequence[ScoredCaption], prepared: Prepared, explainer: Explainer
 ) -> list[ScoredCaption]:
-    """Add to each caption how much likelier the picture makes each of its words; an empty one has none."""
+    """Add to each caption how much likelier the picture makes each of its words; an empty one has none.
+
+    With a prefix a caption may be longer than can be explained: then none is.
+    """
     texts = {caption.text: None for caption in captions if caption.text}
-    told = await explainer.explain(prepared.images["caption"], list(texts), prepared.deadline) if texts else []
+    try:
+        told = await explainer.explain(prepared.images["caption"], list(texts), prepared.deadline) if texts else []
+    except PromptTooLong:
+        return list(captions)
     found = dict(zip(texts, told, strict=True))
     return [
         replace(caption, words=found[caption.text].words, unsupported=found[caption.text].unsupported)

@@ -10,7 +10,7 @@ from blip2_serve.clients import current_client
 from blip2_serve.engine.messages import ImageInput, KnownImage, Request
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions
-from blip2_serve.tasks.batch import together
+from blip2_serve.tasks.batch import a_few_at_once, together
 from blip2_serve.tasks.choose import in_rounds
 from blip2_serve.tasks.grounding.blank import blank_pictures
 from blip2_serve.tasks.grounding.words import SpelledText
@@ -63,7 +63,7 @@ class Explainer:
             Blip2Error: a text is too long, or the engine fails.
         """
         prompt_ids, texts_spelled = await self._runtime.preparation.encode(
-            partial(self._prompts.captions, texts), deadline
+            partial(self._prompts.captions, texts, max_tokens), deadline
         )
         blanks = [self._lens.image(*each, image.instruction_ids) for each in self._blanks]
         seen, *unseen = await together(
@@ -91,9 +91,8 @@ class Explainer:
             )
             for part in in_rounds([text.ids for text in texts])
         ]
-        return [
-            row.logprobs for each in await together([self._runtime.run(it) for it in requests]) for row in each.rows
-        ]
+        finished = await a_few_at_once([self._runtime.run(request) for request in requests])
+        return [row.logprobs for each in finished for row in each.rows]
 
 
 def _explained(text: SpelledText, seen: Sequence[float], unseen: Sequence[Sequence[float]]) -> Explanation:

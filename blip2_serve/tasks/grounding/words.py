@@ -1,6 +1,7 @@
 """Words of a text, and the tokens that spell each of them. No torch."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,5 +38,5 @@ def spelled(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -
     found = list(_WORD.finditer(text))
     ends = [match.end() for match in found]
     last = len(found) - 1
-    places = [next((place for place, end in enumerate(ends) if end >= stop), last) for _, stop in offsets]
+    places = [min(bisect_left(ends, stop), last) for _, stop in offsets]
     return SpelledText(tuple(ids), tuple(match.group() for match in found), tuple(places))

@@ -13,7 +13,7 @@ from blip2_serve.engine.messages import ImageInput, KnownImage, RetrievalRequest
 from blip2_serve.errors import Blip2Error, Part, PromptTooLong
 from blip2_serve.images import ImageId, ImageSource
 from blip2_serve.model.retrieval.load import LoadedRetrieval
-from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, together
+from blip2_serve.tasks.batch import MAX_AT_ONCE, a_few_at_once, answer_each, together
 from blip2_serve.tasks.grounding.explain import EXPLAIN_WORK, MAX_EXPLAINED_TOKENS, Explainer, Explanation, WordSupport
 from blip2_serve.tasks.lens import CAPTION, MATCHING
 from blip2_serve.tasks.load.admission import IMAGE_WORK
@@ -89,6 +89,7 @@ class Retrieval:
 
     async def match(self, image: ImageSource, texts: Sequence[str], explainer: Explainer | None = None) -> Matches:
         """Compare texts with a picture, and tell what `explainer`, if given, says of their words."""
+        self._preparation.check_bytes(image)
         each = PAIR_WORK + (EXPLAIN_WORK if explainer else 0)
         work = IMAGE_WORK * (not isinstance(image, ImageId)) + each * len(texts)
         with self._admission.admitted(current_client.get(), work):
@@ -111,6 +112,7 @@ class Retrieval:
             async def match_one(place: int, image: ImageSource) -> Match:
                 async with self._runtime.places:
                     try:
+                        self._preparation.check_bytes(image)
                         prepared = await self._preparation.prepare(image, _no_prompt, deadline, MATCHING)
                     except Blip2Error as error:
                         error.about = f"documents.{place}"
@@ -127,7 +129,7 @@ class Retrieval:
             RetrievalRequest(next(self._runtime.request_ids), image, part, True, deadline, current_client.get())
             for part in _in_rounds(ids)
         ]
-        answers = await together([self._runtime.retrieve(request) for request in requests])
+        answers = await a_few_at_once([self._runtime.retrieve(request) for request in requests])
         vectors = self._vectors(answers[0].image_vectors)
         cosines = [(vectors @ self._vectors(each.text_vectors).T).max(axis=0) for each in answers]
         logits = [pair for each in answers for pair in each.itm_logits]
@@ -142,7 +144,7 @@ class Retrieval:
                 RetrievalRequest(next(self._runtime.request_ids), None, part, False, deadline, current_client.get())
                 for part in _in_rounds(ids)
             ]
-            answers = await together([self._runtime.retrieve(request) for request in requests])
+            answers = await a_few_at_once([self._runtime.retrieve(request) for request in requests])
         vectors = np.concatenate([self._vectors(each.text_vectors) for each in answers])
         return TextVectors(vectors, sum(map(len, ids)))
 

@@ -2,13 +2,14 @@
 
 import base64
 import json
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from blip2_serve.api.native.embed import EmbedFields, images_body, texts_body
-from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, validate_fields
+from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, texts_of, validate_fields
 from blip2_serve.api.native.match import MatchFields
 from blip2_serve.errors import InvalidField, InvalidImage
 from blip2_serve.images import Upload
@@ -68,3 +69,16 @@ def test_texts_have_a_vector_each_and_a_picture_that_failed_its_error() -> None:
     assert [entry["vectors"] for entry in texts] == [[row] for row in VECTORS.tolist()]
     (failed,) = embeddings(images_body([InvalidImage("No.")], fields(img=Upload(b"a"))))
     assert failed["error"]["message"] == "No."
+
+
+@pytest.mark.parametrize("value", ["[" + "[]," * 1_000_000 + "[]]", "[" * 1_000_000, '["' + "a" * 3_000_000 + '"]'])
+def test_a_string_that_is_no_list_of_texts_is_not_parsed(value: str) -> None:
+    began = time.thread_time()
+    assert texts_of(value) == value
+    assert time.thread_time() - began < 0.02
+
+
+@pytest.mark.parametrize("texts", [["a", "b"], [], ['"quoted"', "\\", "ä, [b]"], ["\n"]])
+def test_a_list_of_texts_is_parsed(texts: list[str]) -> None:
+    assert texts_of(json.dumps(texts)) == texts
+    assert texts_of(f" {json.dumps(texts, indent=1)} ") == texts

@@ -193,3 +193,22 @@ def test_threads_answer_as_the_loop_does(pair: Pair) -> None:
             torch.testing.assert_close(torch.tensor(events[0].itm_logits), expected, **CLOSE)
     finally:
         engine.stop()
+
+
+def test_requests_that_leave_while_they_are_compared_cost_nobody_the_engine(pair: Pair) -> None:
+    driver = pair.driver()
+    heads = driver.engine._runner.compare_texts
+    assert heads is not None
+    embed = heads.embed_texts
+
+    def leave_first(texts: Any) -> torch.Tensor:
+        for number in range(12):
+            driver.engine.cancel(number)
+        driver.engine._loop._read_inbox()
+        return embed(texts)
+
+    with patch.object(heads, "embed_texts", leave_first):
+        driver.send(*(pair.match_request(number, number % 3, texts=pair.texts[:1]) for number in range(13)))
+        driver.run()
+    assert [driver.events[number] for number in range(12)] == [[]] * 12
+    assert retrieved(driver, 12).itm_logits
