@@ -45,7 +45,7 @@ BARS = {"pictures": 2.0, "texts": 5.0, "matches": 3.0}
 
 @dataclass(frozen=True)
 class Work:
-    """What both do: pictures as JPEGs of 640x480, their captions, and more texts of the kind."""
+    """The work of both: pictures as JPEGs of 640x480, their captions, and more texts of the kind."""
 
     pictures: list[bytes]
     texts: list[str]

@@ -19,7 +19,7 @@ class ImageInput:
     """A picture at the model's own size.
 
     `pixels` are S * S * 3 bytes, RGB, line by line, already resized to the model's square. `instruction_ids` are the
-    prompt in the tokens of a Q-Former that reads it. `key` is a SHA-256 of everything that is read depends on: the
+    prompt in the tokens of a Q-Former that reads it. `key` is a SHA-256 of everything that its reading depends on: the
     uploaded bytes, the instruction and the checkpoint; `states_key` of everything that the tower's states depend on.
     """
 

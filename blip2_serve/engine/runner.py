@@ -76,7 +76,7 @@ class Runner:
 
     @torch.inference_mode()
     def look(self, looks: list[Look]) -> dict[Look, Sight | Exception]:
-        """What each picture's reader makes of it, or the error that it causes.
+        """Return for each picture what its reader makes of it, or the error that it causes.
 
         Raises:
             DeviceLost: many requests in a row have failed.

@@ -1,4 +1,4 @@
-"""What all verbs share: the engine, pictures made ready for it, and what is taken on."""
+"""The engine and what stands before it, shared by all verbs."""
 
 import itertools
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from blip2_serve.tasks.prompt import PromptEncoder
 
 
 class Writer:
-    """What a model that writes text needs around the engine; `family` gives templates and defaults."""
+    """A model that writes text, around the engine: prompts and answers; `family` gives templates and defaults."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.family = loaded.family

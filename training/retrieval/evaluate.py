@@ -65,7 +65,7 @@ class Candidate:
         return Scores(dict(zip(WAYS, (cosines, pooled, logits + cosines), strict=True)), same)
 
     def states(self, images: Sequence[Image.Image]) -> Tensor:
-        """What the tower makes of pictures, before its last norm."""
+        """Run the tower on pictures, without its last norm."""
         pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         return states_of(self.model, pixels)
 

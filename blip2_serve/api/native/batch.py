@@ -91,7 +91,7 @@ class BatchFields(DecodingFields, ManyPicturesFields):
 
 
 class Answered(BaseModel):
-    """What is said about one picture of /batch; `text` is null where `needs_review`."""
+    """The answer about one picture of /batch; `text` is null where `needs_review`."""
 
     text: str | None
     image_id: str = Field(description="SHA-256 of the uploaded bytes, in hexadecimal")

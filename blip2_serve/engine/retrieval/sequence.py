@@ -10,7 +10,7 @@ from blip2_serve.engine.sequence import SequenceState, Stage
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was made of a picture, as tensors.
+    """A picture as its reader has read it, in tensors.
 
     `read` are image tokens (query tokens, text width) or unit vectors (query tokens, vector width), as the picture's
     reader makes them; `states` (1 + patches, vision width) are the tower's, None where nobody will want them again.

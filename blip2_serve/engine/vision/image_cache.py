@@ -68,14 +68,14 @@ class ImageCache:
 
 
 class Kept:
-    """What is kept of pictures: image tokens in one cache, the tower's states and unit vectors in another."""
+    """Everything kept of pictures: image tokens in one cache, the tower's states and unit vectors in another."""
 
     def __init__(self, image_tokens: ImageCache, vision: ImageCache) -> None:
         self.image_tokens = image_tokens
         self.vision = vision
 
     def sight(self, image: ImageInput | KnownImage, *, with_states: bool) -> Sight | None:
-        """What the picture's reader made of it, with the tower's states if they are wanted; None if it is not kept."""
+        """Return what its reader made of a picture, with the tower's states if they are wanted; None if it is not kept."""
         if image.reader == "caption":
             image_tokens = self.image_tokens.get(image.key)
             return None if image_tokens is None else Sight(image_tokens)

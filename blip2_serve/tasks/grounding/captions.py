@@ -1,4 +1,4 @@
-"""What the picture says of the words of captions that were made of it."""
+"""The support that a picture gives to the words of captions made of it."""
 
 from collections.abc import Sequence
 from dataclasses import replace

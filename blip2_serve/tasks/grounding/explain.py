@@ -1,4 +1,4 @@
-"""What the picture adds to each word of a text: its log-probability given the picture minus that given none."""
+"""The support of each word by a picture: its log-probability given the picture minus that given none."""
 
 import hashlib
 import math

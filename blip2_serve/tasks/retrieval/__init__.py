@@ -1,1 +1,1 @@
-"""What the retrieval heads do for a caller."""
+"""The verbs of the retrieval heads."""

@@ -1,4 +1,4 @@
-"""What the retrieval heads do for a caller: match texts with a picture, and turn pictures and texts into vectors."""
+"""The verbs of the retrieval heads: match texts with a picture, and turn pictures and texts into vectors."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a picture says of words, against transformers' log-probabilities of the same texts."""
+"""The support of a text's words by a picture, against transformers' log-probabilities of the same texts."""
 
 import asyncio
 import io
