@@ -75,7 +75,7 @@ class Kept:
         self.vision = vision
 
     def sight(self, image: ImageInput | KnownImage, *, with_states: bool) -> Sight | None:
-        """Return what its reader made of a picture, with the tower's states if they are wanted; None if it is not kept."""
+        """Return what its reader made of a picture, with the tower's states if wanted; None if it is not kept."""
         if image.reader == "caption":
             image_tokens = self.image_tokens.get(image.key)
             return None if image_tokens is None else Sight(image_tokens)
