@@ -61,7 +61,7 @@ class QFormerLayer:
         return self.look_at(hidden, self.keys_and_values(seen)) if self._looks else hidden
 
     def keys_and_values(self, seen: torch.Tensor) -> torch.Tensor | None:
-        """Read seen (n, patches, vision width) for `look_at`: (n, patches, 2 * width); None if the layer does not look."""
+        """Read seen (n, patches, vision width) for `look_at`: (n, patches, 2 * width); None where nobody looks."""
         return self._cross_inputs(seen) if self._looks else None
 
     def look_at(self, hidden: torch.Tensor, keys_and_values: torch.Tensor | None) -> torch.Tensor:
