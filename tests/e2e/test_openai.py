@@ -139,8 +139,8 @@ def test_a_seed_draws_the_same_again(client: openai.OpenAI) -> None:
     assert texts[0] == texts[1]
 
 
-def test_the_one_model_is_listed_and_any_other_is_unknown(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["demo"]
+def test_the_models_are_listed_and_any_other_is_unknown(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["demo", "demo-itm"]
     assert client.models.retrieve("demo").id == client.models.retrieve("blip2").id == "demo"
     messages: Any = [user(None)]
     for call in (
