@@ -6,12 +6,14 @@ from blip2_serve.engine.shares import Shares
 
 # Requests of one client in a micro-batch while several clients are here.
 FAIR_REQUESTS = 1
+# Texts are padded to the longest: a micro-batch has fewer of them where that is longer than a caption.
+USUAL_TOKENS = 32
 
 
 class RetrievalLine:
     """Requests with texts to read; a micro-batch has at most `max_texts`, or one request.
 
-    The client that has had fewest texts read comes first, and a client's own requests in their order.
+    The client that has had fewest tokens read comes first, and a client's own requests in their order.
     """
 
     def __init__(self, max_texts: int, shares: Shares | None = None) -> None:
@@ -36,15 +38,15 @@ class RetrievalLine:
     def next_batch(self) -> list[RetrievalState]:
         """Pop the requests to serve now; they are RUNNING."""
         batch: list[RetrievalState] = []
-        num_texts, num_had = 0, dict.fromkeys(self._lines, 0)
+        num_texts, longest, num_had = 0, USUAL_TOKENS, dict.fromkeys(self._lines, 0)
         most = FAIR_REQUESTS if self._shares.contended else self._max_texts
         while (client := self._shares.first(name for name in self._lines if num_had[name] < most)) is not None:
             sequence = next(iter(self._lines[client]))
-            num_texts += sequence.num_texts
-            if batch and num_texts > self._max_texts:
+            num_texts, longest = num_texts + sequence.num_texts, max(longest, *map(len, sequence.request.texts))
+            if batch and num_texts * longest > self._max_texts * USUAL_TOKENS:
                 break
             num_had[client] += 1
-            self._shares.charge(client, sequence.num_texts)
+            self._shares.charge(client, sum(map(len, sequence.request.texts)))
             self.remove(sequence)
             sequence.stage = Stage.RUNNING
             batch.append(sequence)

@@ -32,8 +32,9 @@ class VisionBatcher:
     def add(self, sequence: AnySequence) -> None:
         """Queue a sequence; where it only knows its image's keys, the image or its states have to be at hand."""
         image, client = sequence.image, sequence.request.client
-        if image.key not in self._waiting:
-            self._queued[image.key] = image
+        is_queued = image.key in self._queued or image.key not in self._waiting
+        if is_queued and (isinstance(image, ImageInput) or image.key not in self._queued):
+            self._queued[image.key] = image  # pixels outlive states that are kept only as long as there is room
         self._waiting.setdefault(image.key, []).append(sequence)
         self._shares.enter(client)
         if image.key in self._queued:

@@ -212,3 +212,14 @@ def test_requests_that_leave_while_they_are_compared_cost_nobody_the_engine(pair
         driver.run()
     assert [driver.events[number] for number in range(12)] == [[]] * 12
     assert retrieved(driver, 12).itm_logits
+
+
+def test_pixels_that_come_later_serve_a_request_that_had_none(pair: Pair) -> None:
+    driver = pair.driver()
+    driver.send(pair.caption_request(0, 2))
+    driver.run()
+    driver.send(pair.match_request(1, 2, image=known(pair, 2)), pair.match_request(2, 2))
+    driver.engine._loop._read_inbox()
+    driver.engine._kept.vision._image_tokens.clear()
+    driver.run()
+    assert len(retrieved(driver, 1).itm_logits) == len(retrieved(driver, 2).itm_logits) == len(pair.texts)

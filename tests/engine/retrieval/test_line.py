@@ -60,3 +60,9 @@ def test_a_request_that_leaves_is_forgotten(line_of: Callable[..., RetrievalLine
 def test_a_request_for_nothing_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidField):
         RetrievalRequest(0, **wrong)  # type: ignore[arg-type]
+
+
+def test_long_texts_come_in_smaller_batches(line_of: Callable[..., RetrievalLine]) -> None:
+    long = RetrievalState(RetrievalRequest(0, texts=((1,) * 512,), client="a"))
+    line = line_of(long, *(request(number) for number in range(1, 4)))
+    assert [numbers(line.next_batch()) for _ in range(3)] == [[0], [1, 2], [3]]
