@@ -66,6 +66,9 @@ class Settings(BaseModel):
     )
     deadline_s: float = Field(300.0, gt=0, le=MAX_DEADLINE_S, description="seconds, above 0, at most 3600")
     ui: Literal["on", "off"] = Field("on", description="on or off")
+    strict: Literal["on", "off"] = Field("off", description="on or off")
+    model_aliases: str = Field("", description="names with commas between them, such as gpt-4o,captioner")
+    any_model_name: Literal["on", "off"] = Field("off", description="on or off")
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
     max_queue_s: float = Field(10.0, gt=0, le=MAX_DEADLINE_S, description="seconds of work, above 0, at most 3600")
     trusted_proxies: str = Field(
@@ -121,6 +124,11 @@ class Settings(BaseModel):
     def demo_folder(self) -> Path:
         """The folder of the bundled checkpoints: package data, in a clone, a Bento or an installed wheel."""
         return _PACKAGE / "checkpoints"
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Further names by which foreign clients may ask for the model."""
+        return tuple(filter(None, map(str.strip, self.model_aliases.split(","))))
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:

@@ -51,6 +51,7 @@ class Tasks:
     def __init__(
         self, loaded: LoadedModel | None, settings: Settings, retrieval: LoadedRetrieval | None = None
     ) -> None:
+        self.settings = settings
         self._writing = None if loaded is None else Writer(loaded)
         self.model_names = [each.name for each in (loaded, retrieval) if each is not None]
         self._runtime = Runtime(loaded, settings, retrieval)

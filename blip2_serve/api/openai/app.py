@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import add_error_answers
-from blip2_serve.api.models import ALIAS, check_model
+from blip2_serve.api.models import ALIAS, check_model, listed_models
 from blip2_serve.api.openai.embeddings import EXAMPLE as EMBEDDINGS_EXAMPLE
 from blip2_serve.api.openai.embeddings import Embeddings, EmbeddingsRequest, embed
 from blip2_serve.api.openai.embeddings import read_request as read_embeddings
@@ -54,19 +54,22 @@ class _Endpoints:
 
     async def list_models(self) -> ModelList:
         """The models that are served, the one that writes text first."""
-        return ModelList(data=[Model(id=name, created=self._created) for name in self._get_tasks().model_names])
+        return ModelList(data=[Model(id=name, created=self._created) for name in listed_models(self._get_tasks())])
 
     async def get_model(self, model: str) -> Model:
         """One model by its name."""
-        names = self._get_tasks().model_names
-        check_model(model, names)
-        return Model(id=names[0] if model == ALIAS else model, created=self._created)
+        tasks = self._get_tasks()
+        if model in listed_models(tasks):
+            return Model(id=model, created=self._created)
+        check_model(model, tasks.model_name, tasks)
+        return Model(id=tasks.model_name if model == ALIAS else model, created=self._created)
 
     async def embeddings(self, request: Request) -> Response:
         """Turn texts and pictures into vectors that can be compared."""
-        retrieval = self._get_tasks().retrieval
+        tasks = self._get_tasks()
+        retrieval = tasks.retrieval
         asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE))
-        check_model(asked.model, [retrieval.model_name])
+        check_model(asked.model, retrieval.model_name, tasks)
         return Response(await while_connected(request, embed(asked, retrieval)), media_type="application/json")
 
     async def chat_completions(self, request: Request) -> Response:
@@ -113,7 +116,7 @@ def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
 async def _read_call(request: Request, tasks: Tasks) -> _Call:
     body = validate_request(await read_json_body(request, EXAMPLE))
     family = tasks.family  # first: a server that writes no text says so, whatever model is named
-    check_model(body.model, [tasks.model_name])
+    check_model(body.model, tasks.model_name, tasks)
     conversation = read_conversation(body.messages)
     asked = conversation.asked(body.task)
     return _Call(

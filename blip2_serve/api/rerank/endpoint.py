@@ -38,9 +38,10 @@ def add_rerank(app: FastAPI, get_tasks: Callable[[], Tasks], version: str) -> No
 
     async def rerank(request: Request) -> Ranking:
         """Rank pictures by a text, or texts by a picture."""
-        retrieval = get_tasks().retrieval
+        tasks = get_tasks()
+        retrieval = tasks.retrieval
         body = read_request(await read_json_body(request, EXAMPLE))
-        check_model(body.model, [retrieval.model_name])
+        check_model(body.model, retrieval.model_name, tasks)
         matches = await while_connected(request, _matches(body, retrieval))
         return _ranking(body, matches, retrieval.model_name, version)
 

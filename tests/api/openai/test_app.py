@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openai.stream import Chunks, EventStream
+from blip2_serve.config import Settings
 from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded
 from blip2_serve.families import OPT
@@ -30,7 +31,7 @@ PIECE = CompletionPiece(0, "a", ChosenToken("a", b"a", -0.5))
 class FailingTasks:
     """Stand in for `Tasks`: stream some pieces, then fail."""
 
-    model_name, family = "tiny", OPT
+    model_name, family, settings = "tiny", OPT, Settings()
 
     def __init__(self, error: Exception, *pieces: CompletionPiece) -> None:
         self._error = error

@@ -1,0 +1,63 @@
+"""Ask less of foreign clients: what BLIP-2 cannot follow is left out and named, or refused where the server is strict.
+
+Clients of other protocols send by habit what means nothing here. An answer without it beats no answer, as long as the
+caller can find out; BLIP2_STRICT=on is for people who test their clients.
+"""
+
+import logging
+import re
+
+from blip2_serve.errors import InvalidField
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+_MAX_NAMES = 16
+_MAX_LOGGED = 256
+_logged: set[str] = set()
+
+
+class Ignored:
+    """Names of what a request asks for in vain, each once, in the order found.
+
+    A name is a path without places, such as `messages[].name`, so that a long conversation names a thing once.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
+        self._names: dict[str, None] = {}
+        self._num_left_out = 0
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Remember that `name` is ignored.
+
+        Raises:
+            InvalidField: the server is strict; `reason` says why nothing can be done with it.
+        """
+        if self._strict:
+            shown = name if len(name) <= 64 else f"{name[:64]}..."
+            raise InvalidField(f"{shown} asks for what is not done here ({reason}): leave it out.", about=shown)
+        shown = name if _NAME.fullmatch(name) else "?"
+        if shown in self._names:
+            return
+        if len(self._names) == _MAX_NAMES:
+            self._num_left_out += 1
+            return
+        self._names[shown] = None
+        _log_once(shown, reason)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """X-Ignored with at most 16 names and how many more there were; empty if all was followed."""
+        if not self._names:
+            return {}
+        more = [f"+{self._num_left_out}"] if self._num_left_out else []
+        return {"X-Ignored": ", ".join([*self._names, *more])}
+
+
+def _log_once(name: str, reason: str) -> None:
+    """Log a name once per process, and few names: a stranger invents more of them than a log can take."""
+    if name in _logged or len(_logged) >= _MAX_LOGGED:
+        return
+    _logged.add(name)
+    logger.info("a client asks for %s, which is ignored: %s", name, reason)
