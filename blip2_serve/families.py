@@ -4,6 +4,7 @@ Other modules ask the object and never compare families. A family names its back
 `engine.backends` and `model.weights` look up. docs/families.md gives the source of each number.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from typing import Any, Literal
 Dtype = Literal["float32", "float16", "bfloat16"]
 Turn = tuple[str, str]
 
+# A question as the papers' and model cards' code writes it, template included.
+_PROMPT = re.compile(r"Question:.*\b(Short )?Answer:", re.IGNORECASE | re.DOTALL)
 DEFAULT_QUESTION = "What is this a picture of?"
 
 
@@ -66,13 +69,14 @@ class Family(Architecture):
     vqa_defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def question_prompt(self, question: str) -> str:
-        """Build the prompt for one question."""
-        return self.question_template.format(question)
+        """Build the prompt for one question; one that is written as a prompt already stays as it is."""
+        return question if _PROMPT.fullmatch(question) else self.question_template.format(question)
 
     def chat_prompt(self, turns: Sequence[Turn], question: str) -> str:
         """Join the earlier (question, answer) turns, each answer ended by a full stop, and the question."""
-        earlier = [self.turn_template.format(asked, _closed(answer)) for asked, answer in turns]
-        return self.turn_separator.join([*earlier, self.chat_template.format(question)])
+        earlier = [self.turn_template.format(asked.strip(), _closed(answer)) for asked, answer in turns]
+        asks = question if _PROMPT.fullmatch(question) else self.chat_template.format(question)
+        return self.turn_separator.join([*earlier, asks])
 
     def spell_choice(self, text: str) -> str:
         """Spell a given answer as the model would write it."""

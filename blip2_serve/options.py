@@ -33,6 +33,7 @@ class DecodingOptions:
     temperature: float = _only("sampling", 1.0)
     top_p: float = _only("sampling", 0.9)
     top_k: int = _only("sampling", 50)
+    min_p: float = _only("sampling", 0.0)
     repetition_penalty: float = 1.0
     length_penalty: float = _only("beams", 1.0)
     no_repeat_ngram_size: int = 0

@@ -117,21 +117,22 @@ class Blip2:
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
-        answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family))
+        answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family), fields.output)
         return self._reply(await while_connected(request, answer), fields.min_confidence)
 
     @bentoml.api(input_spec=input_of(AskFields, "AnswerInput"))
     @answer_errors
     async def vqa(self, fields: AskFields, request: Request) -> str:
         """Answer a question about a picture."""
-        answer = self._tasks.ask(fields.image, fields.txt, fields.options(self._tasks.family))
+        answer = self._tasks.ask(fields.image, fields.txt, fields.options(self._tasks.family), fields.output)
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=input_of(ChatFields, "ChatInput"))
     @answer_errors
     async def chat(self, fields: ChatFields, request: Request) -> str:
         """Answer a question about a picture after earlier questions and answers."""
-        answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], fields.options(self._tasks.family))
+        options = fields.options(self._tasks.family)
+        answer = self._tasks.chat(fields.image, fields.txt, fields.context or [], options, fields.output)
         return self._reply(await while_connected(request, answer))
 
     @bentoml.api(input_spec=input_of(CaptionSeveralFields, "CaptionsInput"))
@@ -139,11 +140,12 @@ class Blip2:
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
         options = fields.options(self._tasks.family)
+        explains, guards = fields.explain, fields.guards
         making = self._tasks.caption_several(
-            fields.image, fields.txt, fields.num_captions, options, fields.rank_by, explains=fields.explain
+            fields.image, fields.txt, fields.num_captions, options, fields.rank_by, explains=explains, guards=guards
         )
         made = await while_connected(request, making)
-        captions = [Captioned.of(caption, fields.min_confidence) for caption in made.captions]
+        captions = [Captioned.of(caption, fields) for caption in made.captions]
         return json_reply(CaptionSeveralAnswer(captions=captions), self._headers(made.image_id))
 
     @bentoml.api(input_spec=input_of(ChooseFields, "ChooseInput"))
@@ -159,7 +161,7 @@ class Blip2:
     async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
         """Caption many pictures, or ask about each of them."""
         options = fields.options(self._tasks.family)
-        results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options)
+        results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options, fields.output)
         answer = BatchAnswer.of(await while_connected(request, results), fields.min_confidence)
         return json_reply(answer, self._headers())
 
@@ -209,6 +211,8 @@ class Blip2:
             headers["X-Dropped-Turns"] = str(answer.dropped_turns)
         if answer.confidence is not None:
             headers["X-Confidence"] = f"{answer.confidence:.4f}"
+        if answer.guards:
+            headers["X-Guards"] = ", ".join(answer.guards)
         doubtful = needs_review(answer.confidence, min_confidence)
         if doubtful:
             headers["X-Needs-Review"] = "true"

@@ -16,7 +16,7 @@ from blip2_serve.config import Settings
 from blip2_serve.images import Upload
 from blip2_serve.model.load import load_model
 from blip2_serve.model.locate import locate_checkpoint
-from blip2_serve.tasks.choose import Choice
+from blip2_serve.tasks.scored.choices import Choice
 from blip2_serve.tasks.verbs import Tasks
 from training.pictures.drawing import jpeg_bytes
 from training.pictures.held_out import standard

@@ -28,15 +28,19 @@ class Ignored:
         self._names: dict[str, None] = {}
         self._num_left_out = 0
 
-    def leave_out(self, name: str, reason: str) -> None:
-        """Remember that `name` is ignored.
+    def leave_out(self, name: str, reason: str, *, at: str | None = None) -> None:
+        """Remember that `name` is ignored; `at` is its exact place, `reason` says why nothing can be done with it.
 
         Raises:
-            InvalidField: the server is strict; `reason` says why nothing can be done with it.
+            InvalidField: the server is strict; `about` is the place.
         """
         if self._strict:
-            shown = name if len(name) <= 64 else f"{name[:64]}..."
-            raise InvalidField(f"{shown} asks for what is not done here ({reason}): leave it out.", about=shown)
+            place = at or (name if len(name) <= 64 else f"{name[:64]}...")
+            raise InvalidField(f"{place} asks for what is not done here ({reason}): leave it out.", about=place)
+        self.mention(name, reason)
+
+    def mention(self, name: str, reason: str) -> None:
+        """Name what even a strict server ignores."""
         shown = name if _NAME.fullmatch(name) else "?"
         if shown in self._names:
             return
@@ -45,6 +49,15 @@ class Ignored:
             return
         self._names[shown] = None
         _log_once(shown, reason)
+
+    def tolerate(self, reason: str, *, at: str) -> None:
+        """Let pass what can be understood although it is not as it should be.
+
+        Raises:
+            InvalidField: the server is strict.
+        """
+        if self._strict:
+            raise InvalidField(f"{at}: {reason}.", about=at)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ class Answer:
         dropped_turns: earlier chat turns that did not fit into the context; None for other tasks.
         timings_s: seconds by stage.
         confidence: probability that a caption is right; None for answers, and where nobody has measured.
+        guards: the decoding options with which it was made again because it looped or was empty, mostly none.
     """
 
     text: str
@@ -25,14 +26,24 @@ class Answer:
     dropped_turns: int | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
     confidence: float | None = None
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Texts that end an answer, and the number of likely tokens to report beside each of its tokens."""
+    """How an answer is told.
+
+    Attributes:
+        stop: texts that end it.
+        top_logprobs: number of likely tokens to report beside each of its tokens.
+        guards: if it loops or is empty, it is made again, see `tasks.guards`.
+        echoes: a decoder-only model's caption begins with the prefix that it continues.
+    """
 
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
+    guards: bool = False
+    echoes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class CompletedRequest:
 
     `prompt_tokens` counts the image tokens, too; `new_tokens` is the sum over all completions, end tokens included.
     `image_id` is the SHA-256 of the picture's bytes in hex. `dropped_turns` is None unless the task is a chat.
+    `guards` are the decoding options with which completions were made again, mostly none.
     """
 
     completions: tuple[Completion, ...]
@@ -82,3 +94,4 @@ class CompletedRequest:
     new_tokens: int
     image_id: str
     dropped_turns: int | None
+    guards: tuple[str, ...] = ()

@@ -20,12 +20,14 @@ class PromptSpec:
     """A task and its text.
 
     "caption" has no text; for "prefix" it begins the caption; for "vqa" it is one question, put into the family's own
-    template; for "chat" it is a question after earlier `turns`.
+    template; for "chat" it is a question after earlier `turns`. Where it `echoes`, the answer of a decoder-only model
+    begins with the prefix.
     """
 
     task: TaskName
     text: str | None = None
     turns: Sequence[Turn] = ()
+    echoes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class PromptEncoder:
         Raises:
             PromptTooLong: the prompt and `max_new_tokens` do not fit into the model's context.
         """
-        question, num_new = ask.text or DEFAULT_QUESTION, options.max_new_tokens
+        question, num_new = _question(ask.text), options.max_new_tokens
         match ask.task:
             case "chat":
                 room = self._room(num_new)
@@ -73,7 +75,7 @@ class PromptEncoder:
                 return self._encode(self._family.question_prompt(question), num_new)
             case _:
                 prompt = self._encode(ask.text or self._loaded.caption_prompt, num_new)
-                return replace(prompt, answer_begins=self._family.echoed_prefix(ask.text))
+                return replace(prompt, answer_begins=self._family.echoed_prefix(ask.text if ask.echoes else None))
 
     def choices(self, question: str | None, texts: Sequence[str]) -> Prompt:
         """Encode a question and the answers to choose from.
@@ -88,7 +90,7 @@ class PromptEncoder:
                 f"The longest choice takes {longest} tokens, more than {MAX_NEW_TOKENS}: shorten it.",
                 about=Part.CHOICES,
             )
-        prompt = self._encode(self._family.question_prompt(question or DEFAULT_QUESTION), longest, "the choices")
+        prompt = self._encode(self._family.question_prompt(_question(question)), longest, "the choices")
         return replace(prompt, continuations=continuations)
 
     def captions(
@@ -141,6 +143,10 @@ class PromptEncoder:
     def _room(self, max_new_tokens: int) -> int:
         """Tokens left for the prompt in the context."""
         return self._loaded.max_context_tokens - self._loaded.num_query_tokens - max_new_tokens
+
+
+def _question(text: str | None) -> str:
+    return (text or "").strip() or DEFAULT_QUESTION
 
 
 def fit_chat(family: Family, turns: Sequence[Turn], question: str, fits: Callable[[str], bool]) -> tuple[str, int]:

@@ -4,16 +4,21 @@ import itertools
 from collections.abc import Mapping
 from contextlib import closing
 
+from blip2_serve.clients import current_client
 from blip2_serve.config import Settings
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Finished, ReaderName, Request, RetrievalRequest, Retrieved
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.retrieval.load import LoadedRetrieval
+from blip2_serve.options import DecodingOptions
 from blip2_serve.tasks.batch import places
+from blip2_serve.tasks.completion import OutputOptions
 from blip2_serve.tasks.lens import Lens, lenses_of
 from blip2_serve.tasks.load.admission import Admission
-from blip2_serve.tasks.prepare import Preparation
+from blip2_serve.tasks.prepare import Preparation, Prepared
 from blip2_serve.tasks.stream import EngineCall
+
+TEXT_ONLY = OutputOptions()
 
 
 class Runtime:
@@ -30,6 +35,30 @@ class Runtime:
         self.admission = Admission(settings.max_queue, max_queue_s, lambda: self.engine.stats().num_running)
         self.request_ids = itertools.count()
         self.places = places(settings.max_queue)
+
+    def request(
+        self,
+        prepared: Prepared,
+        options: DecodingOptions,
+        output: OutputOptions = TEXT_ONLY,
+        *,
+        stream: bool = False,
+        continuations: tuple[tuple[int, ...], ...] = (),
+    ) -> Request:
+        """Build the engine's request for a prepared picture and prompt, in the name of the running request's client."""
+        return Request(
+            next(self.request_ids),
+            prepared.images["caption"],
+            prepared.prompt.ids,
+            options,
+            stop=output.stop,
+            stream=stream,
+            deadline=prepared.deadline,
+            top_logprobs=output.top_logprobs,
+            continuations=continuations,
+            answer_begins=prepared.prompt.answer_begins,
+            client=current_client.get(),
+        )
 
     async def run(self, request: Request) -> Finished:
         """Run a request that does not stream.

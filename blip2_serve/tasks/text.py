@@ -32,12 +32,18 @@ class Transcript:
             return row.text
         return (begins + self._loaded.decode_text(list(row.ids))).strip()
 
+    def is_empty(self, row: FinishedRow) -> bool:
+        """True if the model wrote nothing that is text."""
+        return not self._loaded.decode_text(list(row.ids)).strip()
+
     def confidence(self, row: FinishedRow) -> float | None:
         """Return the probability that a caption is right; None where nobody has measured."""
         calibration = self._loaded.calibration
         return None if calibration is None else calibration.confidence(sum(row.logprobs))
 
-    def answer(self, prepared: Prepared, finished: Finished, *, is_caption: bool) -> Answer:
+    def answer(
+        self, prepared: Prepared, finished: Finished, *, is_caption: bool, guards: tuple[str, ...] = ()
+    ) -> Answer:
         """Return the best text, with the seconds that each stage took."""
         best, prompt, timings = finished.rows[0], prepared.prompt, finished.timings
         stages = {
@@ -48,9 +54,9 @@ class Transcript:
         }
         text = self.text(prompt.answer_begins, best)
         about = prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages
-        return Answer(text, *about, self.confidence(best) if is_caption else None)
+        return Answer(text, *about, self.confidence(best) if is_caption else None, guards)
 
-    def completed_request(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
+    def completed_request(self, prepared: Prepared, guards: tuple[str, ...], finished: Finished) -> CompletedRequest:
         """Return all texts with their tokens."""
         prompt = prepared.prompt
         return CompletedRequest(
@@ -59,6 +65,7 @@ class Transcript:
             sum(len(row.ids) for row in finished.rows),
             prepared.image_id,
             prompt.dropped_turns,
+            guards,
         )
 
     def completed(self, begins: str, row: FinishedRow) -> Completion:

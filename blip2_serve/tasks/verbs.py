@@ -12,33 +12,32 @@ from PIL import Image
 from blip2_serve.clients import current_client
 from blip2_serve.config import Settings
 from blip2_serve.engine.backends.absent import NO_WRITER
-from blip2_serve.engine.messages import Finished, FinishedRow, ReaderName, Request
+from blip2_serve.engine.messages import Finished, FinishedRow, ReaderName
 from blip2_serve.errors import Blip2Error, InvalidField, UnknownModel
 from blip2_serve.families import Family, Turn
 from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each, together
-from blip2_serve.tasks.caption import RankedCaptions, score_captions, several, unmeasured
-from blip2_serve.tasks.choose import Normalize, RankedChoices, in_order, in_rounds, rank
+from blip2_serve.tasks.batch import MAX_AT_ONCE, answer_each
 from blip2_serve.tasks.completion import Answer, CompletedRequest, OutputOptions
 from blip2_serve.tasks.grounding.captions import explain_captions
 from blip2_serve.tasks.grounding.explain import EXPLAIN_WORK, Explainer
+from blip2_serve.tasks.guards import guarded
 from blip2_serve.tasks.lens import CAPTION, MATCHING
-from blip2_serve.tasks.load.admission import PREFIX_WORK, work_of
+from blip2_serve.tasks.load.admission import work_of
 from blip2_serve.tasks.prepare import Prepared
 from blip2_serve.tasks.prompt import PromptSpec, TaskName
 from blip2_serve.tasks.retrieval.captions import match_captions
 from blip2_serve.tasks.retrieval.verbs import NO_RETRIEVAL, Retrieval
-from blip2_serve.tasks.runtime import Runtime
+from blip2_serve.tasks.runtime import TEXT_ONLY, Runtime
+from blip2_serve.tasks.scored.captions import RankedCaptions, Reading, score_captions, several, unmeasured
+from blip2_serve.tasks.scored.choices import Normalize, RankedChoices, choose
 from blip2_serve.tasks.stream import CompletionStream, EngineCall
 from blip2_serve.tasks.text import Writer
 
 BatchTask = Literal["caption", "vqa"]
 RankBy = Literal["likelihood", "itm"]
-TEXT_ONLY = OutputOptions()
-ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 
 
 class Tasks:
@@ -109,22 +108,31 @@ class Tasks:
         """Raise Busy where there is no room for one more of the running request's client, which is not read yet."""
         self._admission.check_unread(current_client.get())
 
-    async def caption(self, image: ImageSource, prefix: str | None, options: DecodingOptions) -> Answer:
+    async def caption(
+        self, image: ImageSource, prefix: str | None, options: DecodingOptions, output: OutputOptions = TEXT_ONLY
+    ) -> Answer:
         """Caption a picture, beginning with `prefix` if given (a Flan-T5 returns only what it generates)."""
         with self._admitted(image, options):
-            return await self._answer(image, PromptSpec("prefix", prefix), options)
+            return await self._answer(image, PromptSpec("prefix", prefix, echoes=output.echoes), options, output)
 
-    async def ask(self, image: ImageSource, question: str | None, options: DecodingOptions) -> Answer:
+    async def ask(
+        self, image: ImageSource, question: str | None, options: DecodingOptions, output: OutputOptions = TEXT_ONLY
+    ) -> Answer:
         """Answer one question."""
         with self._admitted(image, options):
-            return await self._answer(image, PromptSpec("vqa", question), options)
+            return await self._answer(image, PromptSpec("vqa", question), options, output)
 
     async def chat(
-        self, image: ImageSource, question: str | None, turns: Sequence[Turn], options: DecodingOptions
+        self,
+        image: ImageSource,
+        question: str | None,
+        turns: Sequence[Turn],
+        options: DecodingOptions,
+        output: OutputOptions = TEXT_ONLY,
     ) -> Answer:
         """Answer a question after earlier turns; the oldest are dropped if the context is full."""
         with self._admitted(image, options):
-            return await self._answer(image, PromptSpec("chat", question, turns), options)
+            return await self._answer(image, PromptSpec("chat", question, turns), options, output)
 
     async def caption_several(
         self,
@@ -135,8 +143,9 @@ class Tasks:
         rank_by: RankBy = "likelihood",
         *,
         explains: bool = False,
+        guards: bool = True,
     ) -> RankedCaptions:
-        """Return at most `num_captions` different captions, best first; see `caption.score_captions`.
+        """Return at most `num_captions` different captions, best first; see `scored.captions.score_captions`.
 
         With a matching model each is compared with the picture, which may also rank them. Where it `explains`, what
         the picture says of each word is told.
@@ -147,13 +156,17 @@ class Tasks:
         with self._admitted(image, options, EXPLAIN_WORK * num_captions * explains):
             readers = CAPTION + MATCHING if self._retrieval else CAPTION
             prepared = await self._prepare(image, PromptSpec("prefix", prefix), options, readers=readers)
-            read = partial(self._writer.transcript.text, prepared.prompt.answer_begins)
 
             async def generate(options: DecodingOptions) -> tuple[FinishedRow, ...]:
-                return (await self._runtime.run(self._request(prepared, options))).rows
+                return (await self._runtime.run(self._runtime.request(prepared, options))).rows
 
-            trust = self._writer.transcript.confidence if not prefix else unmeasured
-            captions = await score_captions(generate, read, options, trust)
+            transcript = self._writer.transcript
+            reading = Reading(
+                partial(transcript.text, prepared.prompt.answer_begins),
+                partial(transcript.text, ""),
+                transcript.confidence if not prefix else unmeasured,
+            )
+            captions = await score_captions(generate, reading, options, guards=guards)
             if self._retrieval:
                 captions = await match_captions(captions, prepared, self._retrieval, by_match=rank_by == "itm")
             if explains:
@@ -164,22 +177,7 @@ class Tasks:
         self, image: ImageSource, question: str | None, choices: Sequence[str], normalize: Normalize = "sum"
     ) -> RankedChoices:
         """Rank `choices` as answers to the question, most probable first."""
-        texts = in_order(choices)
-        work = work_of(ONE_TOKEN, has_picture=not isinstance(image, ImageId)) + PREFIX_WORK * len(texts)
-        with self._admission.admitted(current_client.get(), work):
-            return await self._rank(image, question, texts, normalize)
-
-    async def _rank(
-        self, image: ImageSource, question: str | None, texts: Sequence[str], normalize: Normalize
-    ) -> RankedChoices:
-        prepared = await self._preparation.prepare(image, partial(self._writer.prompts.choices, question, texts))
-        requests = []
-        for continuations in in_rounds(prepared.prompt.continuations):
-            options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
-            requests.append(self._request(prepared, options, continuations=continuations))
-        finished = await together([self._runtime.run(request) for request in requests])
-        scored = [row for each in finished for row in each.rows]
-        return RankedChoices(rank(texts, scored, normalize), prepared.image_id)
+        return await choose(image, question, choices, normalize, self._writer, self._runtime)
 
     async def batch(
         self,
@@ -187,6 +185,7 @@ class Tasks:
         texts: Sequence[str | None],
         task: BatchTask,
         options: DecodingOptions,
+        output: OutputOptions = TEXT_ONLY,
     ) -> list[Answer | Blip2Error]:
         """Caption or answer each picture with its text; a picture that fails gives its error instead."""
         deadline = self._preparation.deadline()
@@ -197,7 +196,8 @@ class Tasks:
             if isinstance(image, Blip2Error):
                 raise image
             self._preparation.check_bytes(image)
-            return await self._answer(image, PromptSpec(kind, text), options, deadline)
+            asked = PromptSpec(kind, text, echoes=output.echoes)
+            return await self._answer(image, asked, options, output, deadline)
 
         work = len(images) * work_of(options, has_picture=True)
         with self._admission.admitted(current_client.get(), work, min(len(images), MAX_AT_ONCE)):
@@ -209,7 +209,8 @@ class Tasks:
         """Return all `num_return_sequences` answers, with their tokens."""
         with self._admitted(image, options):
             prepared = await self._prepare(image, asked, options)
-            return await self._complete(prepared, await self._runtime.run(self._request(prepared, options, output)))
+            finished, guards = await self._run(prepared, options, output)
+            return await self._complete(prepared, guards, finished)
 
     async def stream(
         self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, output: OutputOptions
@@ -219,13 +220,13 @@ class Tasks:
         place = self._admission.enter(current_client.get(), work)
         try:
             prepared = await self._prepare(image, asked, options)
-            call = EngineCall(self._runtime.engine, self._request(prepared, options, output, stream=True))
+            call = EngineCall(self._runtime.engine, self._runtime.request(prepared, options, output, stream=True))
             stream = CompletionStream(
                 prepared.image_id,
                 prepared.prompt.dropped_turns,
                 call,
                 self._writer.transcript,
-                partial(self._complete, prepared),
+                partial(self._complete, prepared, ()),
                 place,
             )
             return await stream.start()
@@ -254,11 +255,29 @@ class Tasks:
         return self._admission.admitted(current_client.get(), work)
 
     async def _answer(
-        self, image: ImageSource, asked: PromptSpec, options: DecodingOptions, deadline: float | None = None
+        self,
+        image: ImageSource,
+        asked: PromptSpec,
+        options: DecodingOptions,
+        output: OutputOptions,
+        deadline: float | None = None,
     ) -> Answer:
         prepared = await self._prepare(image, asked, options, deadline)
-        finished = await self._runtime.run(self._request(prepared, options))
-        return self._writer.transcript.answer(prepared, finished, is_caption=asked.task == "prefix" and not asked.text)
+        finished, guarded_by = await self._run(prepared, options, output)
+        is_caption = asked.task == "prefix" and not asked.text
+        return self._writer.transcript.answer(prepared, finished, is_caption=is_caption, guards=guarded_by)
+
+    async def _run(
+        self, prepared: Prepared, options: DecodingOptions, output: OutputOptions
+    ) -> tuple[Finished, tuple[str, ...]]:
+        """Generate, guarded if asked for; returns the names of the guards that were needed, too."""
+
+        async def generate(options: DecodingOptions) -> Finished:
+            return await self._runtime.run(self._runtime.request(prepared, options, output))
+
+        if not output.guards:
+            return await generate(options), ()
+        return await guarded(generate, self._writer.transcript.is_empty, options)
 
     async def _prepare(
         self,
@@ -271,29 +290,6 @@ class Tasks:
         make_prompt = partial(self._writer.prompts.prompt, asked, options)
         return await self._preparation.prepare(image, make_prompt, deadline, readers)
 
-    async def _complete(self, prepared: Prepared, finished: Finished) -> CompletedRequest:
+    async def _complete(self, prepared: Prepared, guards: tuple[str, ...], finished: Finished) -> CompletedRequest:
         # Takes 0.3 s for 16 answers of 256 tokens with 20 likely ones each: keep it off the event loop.
-        return await asyncio.to_thread(self._writer.transcript.completed_request, prepared, finished)
-
-    def _request(
-        self,
-        prepared: Prepared,
-        options: DecodingOptions,
-        output: OutputOptions = TEXT_ONLY,
-        *,
-        stream: bool = False,
-        continuations: tuple[tuple[int, ...], ...] = (),
-    ) -> Request:
-        return Request(
-            next(self._runtime.request_ids),
-            prepared.images["caption"],
-            prepared.prompt.ids,
-            options,
-            stop=output.stop,
-            stream=stream,
-            deadline=prepared.deadline,
-            top_logprobs=output.top_logprobs,
-            continuations=continuations,
-            answer_begins=prepared.prompt.answer_begins,
-            client=current_client.get(),
-        )
+        return await asyncio.to_thread(self._writer.transcript.completed_request, prepared, guards, finished)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     LogitsProcessorList,
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -36,6 +37,8 @@ def transformers_warpers(options: DecodingOptions) -> LogitsProcessorList:
         processors.append(TopKLogitsWarper(options.top_k))
     if options.top_p < 1.0:
         processors.append(TopPLogitsWarper(options.top_p))
+    if options.min_p:
+        processors.append(MinPLogitsWarper(options.min_p))
     return processors
 
 
@@ -45,6 +48,9 @@ WARPS = [
     {"temperature": 1.3, "top_k": 0, "top_p": 0.6},
     {"temperature": 1.0, "top_k": 50, "top_p": 0.9},
     {"temperature": 0.5, "top_k": 500, "top_p": 0.01},
+    {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.2},
+    {"temperature": 2.0, "top_k": 40, "top_p": 0.95, "min_p": 0.05},
+    {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 1.0},
 ]
 
 
@@ -75,7 +81,7 @@ def sequence_with(options: DecodingOptions) -> SequenceState:
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5-gated-untied"])
-@pytest.mark.parametrize("fields", [*WARPS[:4], {"repetition_penalty": 1.8, "temperature": 2.0, "top_k": 20}])
+@pytest.mark.parametrize("fields", [*WARPS[:4], WARPS[6], {"repetition_penalty": 1.8, "temperature": 2.0, "top_k": 20}])
 def test_sampled_frequencies_agree_with_transformers_processors(kind: str, fields: dict[str, Any]) -> None:
     """Chi-square over 4096 first tokens, with fixed seeds."""
     model = make_model(kind, "none", torch.float32)

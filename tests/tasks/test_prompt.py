@@ -1,5 +1,6 @@
 """Prompts are letter for letter those of BLIP-2's authors."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,17 @@ def test_a_question_is_put_as_its_family_was_trained() -> None:
 
 def test_the_question_stays_as_it_was_written() -> None:
     assert OPT.question_prompt("  a\nb ") == "Question:   a\nb  Answer:"
+
+
+@pytest.mark.parametrize("asked", ["Question: how many cats? Answer:", "question: a b. Short answer:"])
+def test_a_question_that_is_a_prompt_already_is_not_put_again(asked: str) -> None:
+    assert OPT.question_prompt(asked) == FLAN_T5.question_prompt(asked) == OPT.chat_prompt([], asked) == asked
+    assert OPT.chat_prompt([("why?", "because")], asked) == f"Question: why? Answer: because. {asked}"
+
+
+@pytest.mark.parametrize("asked", ["Question: how many cats?", "What is the Answer:", "Question: a Answer: b"])
+def test_a_question_that_only_looks_like_a_prompt_is_put(asked: str) -> None:
+    assert OPT.question_prompt(asked) == f"Question: {asked} Answer:"
 
 
 def test_a_conversation_is_joined_by_spaces_and_full_stops() -> None:

@@ -15,7 +15,7 @@ from blip2_serve.images import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.tasks.completion import Answer
+from blip2_serve.tasks.completion import Answer, OutputOptions
 from blip2_serve.tasks.verbs import Tasks
 from support.pictures import jpeg
 from support.tiny import save_tiny_checkpoint
@@ -52,6 +52,47 @@ def test_every_verb_gives_the_answer_of_the_reference(
     family = loaded.family
     prompts = [family.caption_prompt, family.question_prompt("what?"), family.chat_prompt([("what?", "a cat")], "why?")]
     assert asyncio.run(ask()) == [expected(loaded, prompt, options) for prompt in prompts]
+
+
+def test_questions_are_stripped_and_those_that_are_prompts_are_not_put_again(loaded: LoadedModel, tasks: Tasks) -> None:
+    async def ask() -> list[str]:
+        answers = await asyncio.gather(
+            tasks.ask(Upload(jpeg()), " what?\n", GREEDY),
+            tasks.chat(Upload(jpeg()), "\twhy? ", [(" what? ", "a cat")], GREEDY),
+            tasks.ask(Upload(jpeg()), " Question: what? Answer: ", GREEDY),
+        )
+        return [answer.text for answer in answers]
+
+    family = loaded.family
+    prompts = [family.question_prompt("what?"), family.chat_prompt([("what?", "a cat")], "why?")]
+    assert asyncio.run(ask()) == [expected(loaded, each, GREEDY) for each in (*prompts, "Question: what? Answer:")]
+
+
+def test_a_prefix_is_taken_with_its_spaces_and_told_where_it_is_asked_for(loaded: LoadedModel, tasks: Tasks) -> None:
+    echoed = asyncio.run(tasks.caption(Upload(jpeg()), "a cat  on ", GREEDY)).text
+    alone = asyncio.run(tasks.caption(Upload(jpeg()), "a cat  on ", GREEDY, OutputOptions(echoes=False))).text
+    continuation = expected(loaded, "a cat  on ", GREEDY)
+    assert alone == continuation
+    if loaded.family.decoder_only:
+        assert echoed.startswith("a cat  on ")
+        assert echoed.removeprefix("a cat  on ").strip() == continuation
+    else:
+        assert echoed == continuation
+
+
+def test_a_guarded_answer_that_loops_is_the_references_with_the_guard(loaded: LoadedModel, tasks: Tasks) -> None:
+    long = DecodingOptions(max_new_tokens=40, num_beams=1)
+    kinds = set()
+    for question in ("what?", "why?", "where is it?", "who?"):
+        plain = asyncio.run(tasks.ask(Upload(jpeg()), question, long))
+        answer = asyncio.run(tasks.ask(Upload(jpeg()), question, long, OutputOptions(guards=True)))
+        if answer.guards == ("no_repeat_ngram_size",):
+            guarded = dataclasses.replace(long, no_repeat_ngram_size=3)
+            assert answer.text == expected(loaded, loaded.family.question_prompt(question), guarded) != plain.text
+        else:
+            assert (answer.guards, answer.text) == ((), plain.text)
+        kinds.add(answer.guards)
+    assert ("no_repeat_ngram_size",) in kinds, "nothing loops: the comparison proves nothing"
 
 
 def test_a_checkpoints_own_prompt_is_replaced_and_never_echoed(tiny_models: dict[str, LoadedModel]) -> None:

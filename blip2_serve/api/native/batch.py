@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from blip2_serve.api.errors import BATCH_FIELDS, error_body
 from blip2_serve.api.native.answers import AS_OBJECT, Error
 from blip2_serve.api.native.ask import AskFields
-from blip2_serve.api.native.caption import MIN_CONFIDENCE, CaptionFields, needs_review
+from blip2_serve.api.native.caption import MIN_CONFIDENCE, RETURN_FULL_TEXT, CaptionFields, needs_review
 from blip2_serve.api.native.fields import (
     MAX_TEXT_CHARACTERS,
     DecodingFields,
@@ -20,7 +20,7 @@ from blip2_serve.errors import Blip2Error
 from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
 from blip2_serve.options import FinishReason
-from blip2_serve.tasks.completion import Answer
+from blip2_serve.tasks.completion import Answer, OutputOptions
 from blip2_serve.tasks.verbs import BatchTask
 
 MAX_PICTURES = 64
@@ -70,6 +70,7 @@ class BatchFields(DecodingFields, ManyPicturesFields):
                     "finish_reason": "stop",
                     "confidence": None,
                     "needs_review": False,
+                    "guards": [],
                 }
             ]
         },
@@ -77,6 +78,12 @@ class BatchFields(DecodingFields, ManyPicturesFields):
     tells: ClassVar[frozenset[str]] = frozenset({"model"})
 
     repeatable: ClassVar[frozenset[str]] = frozenset({"imgs", "txt"})
+    return_full_text: bool = Field(True, description=f"of captions: {RETURN_FULL_TEXT}")
+
+    @property
+    def output(self) -> OutputOptions:
+        """Guard answers and begin captions with their prefix, where it is asked for."""
+        return OutputOptions(guards=self.guards, echoes=self.return_full_text)
 
     @property
     def texts(self) -> list[str | None]:
@@ -99,6 +106,7 @@ class Answered(BaseModel):
     finish_reason: FinishReason
     confidence: float | None = Field(description="probability that a caption is right; null where it is not known")
     needs_review: bool
+    guards: list[str] = Field(description="options with which it was made again because it looped or was empty")
 
 
 # BentoML's client knows a union by its first member, and drops what that has not.
@@ -127,4 +135,5 @@ def _entry(result: Answer | Blip2Error, min_confidence: float | None) -> Answere
         finish_reason=result.finish_reason,
         confidence=result.confidence,
         needs_review=doubtful,
+        guards=list(result.guards),
     )

@@ -6,7 +6,9 @@ from pydantic import Field
 
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, Example, ImageFields
 from blip2_serve.errors import InvalidField
+from blip2_serve.tasks.completion import OutputOptions
 
+RETURN_FULL_TEXT = "begin the caption with txt, which a Flan-T5 never does; default true"
 MIN_CONFIDENCE = "leave out a caption that is right with less probability: no text, and needs_review; 0 to 1"
 
 
@@ -22,6 +24,12 @@ class CaptionFields(ImageFields):
 
     txt: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS, description="how the caption begins")
     min_confidence: float | None = Field(None, ge=0, le=1, description=MIN_CONFIDENCE)
+    return_full_text: bool = Field(True, description=RETURN_FULL_TEXT)
+
+    @property
+    def output(self) -> OutputOptions:
+        """Guard the caption and begin it with its prefix, where it is asked for."""
+        return OutputOptions(guards=self.guards, echoes=self.return_full_text)
 
 
 def needs_review(confidence: float | None, min_confidence: float | None) -> bool:

@@ -8,8 +8,8 @@ from blip2_serve.api.native.answers import AS_OBJECT
 from blip2_serve.api.native.caption import CaptionFields, needs_review
 from blip2_serve.api.native.fields import Example
 from blip2_serve.options import MAX_NUM_BEAMS, FinishReason
-from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.grounding.explain import WordSupport
+from blip2_serve.tasks.scored.captions import ScoredCaption
 from blip2_serve.tasks.verbs import RankBy
 
 
@@ -46,6 +46,7 @@ class CaptionSeveralFields(CaptionFields):
     rank_by: RankBy = Field(
         "likelihood", description="best first by likelihood, or by itm, how well each matches; default likelihood"
     )
+    guards: bool = Field(True, description="make captions again that loop or are empty; default true")
     explain: bool = Field(False, description="tell for each word how much likelier the picture makes it; default false")
 
 
@@ -66,10 +67,12 @@ class Captioned(BaseModel):
     unsupported: list[str] | None
 
     @classmethod
-    def of(cls, caption: ScoredCaption, min_confidence: float | None) -> Self:
+    def of(cls, caption: ScoredCaption, asked: CaptionFields) -> Self:
         """Convert one caption; one that is too doubtful is not told."""
-        doubtful = needs_review(caption.confidence, min_confidence)
+        doubtful = needs_review(caption.confidence, asked.min_confidence)
         told = {name: getattr(caption, name) for name in cls.model_fields if name != "needs_review"}
+        if not asked.return_full_text:
+            told["text"] = caption.continuation
         if doubtful:
             told |= {"text": None, "words": None, "unsupported": None}
         return cls(**told, needs_review=doubtful)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import BaseModel, Field, field_validator
 
 from blip2_serve.api.native.fields import MAX_TEXT_CHARACTERS, Example, PictureFields, texts_of, whole_characters
-from blip2_serve.tasks.choose import Choice, Normalize
+from blip2_serve.tasks.scored.choices import Choice, Normalize
 
 MAX_CHOICES = 64
 

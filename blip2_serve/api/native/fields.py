@@ -16,6 +16,7 @@ from blip2_serve.errors import InvalidField, Part
 from blip2_serve.families import Family
 from blip2_serve.images import ImageSource
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
+from blip2_serve.tasks.completion import OutputOptions
 
 # Longer texts cannot fit into 512 tokens; refusing them here keeps the tokenizer off megabytes of text.
 MAX_TEXT_CHARACTERS = 32_768
@@ -102,6 +103,9 @@ class DecodingFields(Fields):
     top_k: int | None = Field(
         None, ge=0, le=1_000_000, description="number of tokens to sample from, 0 for all; default 50"
     )
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="least probability to sample, as a share of the likeliest token's; default 0, off"
+    )
     repetition_penalty: float | None = Field(None, gt=0, le=100, description="above 1 avoids repetition; default 1")
     length_penalty: float | None = Field(
         None, ge=-100, le=100, description="above 0 favours long answers of beams; default 1, for vqa 0 (T5: -1)"
@@ -110,6 +114,7 @@ class DecodingFields(Fields):
         None, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; default 0, off"
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="the same seed samples the same text")
+    guards: bool = Field(False, description="make an answer again that loops or is empty; default false")
 
     def options(self, family: Family) -> DecodingOptions:
         """Fill in the endpoint's defaults for the options that the request leaves out.
@@ -133,6 +138,11 @@ class DecodingFields(Fields):
                 about="min_new_tokens",
             )
         return options
+
+    @property
+    def output(self) -> OutputOptions:
+        """Guard answers where it is asked for."""
+        return OutputOptions(guards=self.guards)
 
     @staticmethod
     def defaults(family: Family) -> dict[str, Any]:

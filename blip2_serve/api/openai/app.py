@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import add_error_answers
+from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.models import ALIAS, check_model, listed_models
 from blip2_serve.api.openai.embeddings import EXAMPLE as EMBEDDINGS_EXAMPLE
 from blip2_serve.api.openai.embeddings import Embeddings, EmbeddingsRequest, embed
@@ -43,6 +44,8 @@ class _Call:
     logprobs: bool
     stream: bool
     include_usage: bool
+    dropped_turns: int
+    ignored: Ignored
 
 
 class _Endpoints:
@@ -81,7 +84,7 @@ class _Endpoints:
         done = await while_connected(request, tasks.complete(call.image, call.asked, call.options, call.output))
         # 16 answers with 20 likely tokens at each place are megabytes.
         body = await asyncio.to_thread(completion_json, tasks.model_name, done, logprobs=call.logprobs)
-        return Response(body, headers=_headers(done), media_type="application/json")
+        return Response(body, headers=_headers(done, call), media_type="application/json")
 
 
 def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
@@ -114,10 +117,11 @@ def openai_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
 
 
 async def _read_call(request: Request, tasks: Tasks) -> _Call:
-    body = validate_request(await read_json_body(request, EXAMPLE))
+    ignored = Ignored(strict=tasks.settings.strict == "on")
+    body = validate_request(await read_json_body(request, EXAMPLE), ignored)
     family = tasks.family  # first: a server that writes no text says so, whatever model is named
     check_model(body.model, tasks.model_name, tasks)
-    conversation = read_conversation(body.messages)
+    conversation = read_conversation(body.messages, ignored)
     asked = conversation.asked(body.task)
     return _Call(
         image=await asyncio.to_thread(image_of, conversation.image),  # megabytes of base64
@@ -127,6 +131,8 @@ async def _read_call(request: Request, tasks: Tasks) -> _Call:
         logprobs=body.logprobs,
         stream=body.stream,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        dropped_turns=conversation.dropped_turns,
+        ignored=ignored,
     )
 
 
@@ -135,9 +141,12 @@ async def _stream(request: Request, call: _Call, tasks: Tasks) -> EventStream:
     stream = await while_connected(request, tasks.stream(call.image, call.asked, call.options, call.output))
     chunks = Chunks(tasks.model_name, logprobs=call.logprobs, include_usage=call.include_usage)
     events = chunks.events(stream, call.options.num_return_sequences)
-    return EventStream(stream, events, _headers(stream))
+    return EventStream(stream, events, _headers(stream, call))
 
 
-def _headers(done: CompletedRequest | CompletionStream) -> dict[str, str]:
-    dropped = {} if done.dropped_turns is None else {"X-Dropped-Turns": str(done.dropped_turns)}
-    return {"X-Image-Id": done.image_id, **dropped}
+def _headers(done: CompletedRequest | CompletionStream, call: _Call) -> dict[str, str]:
+    num_dropped = (done.dropped_turns or 0) + call.dropped_turns
+    told = done.dropped_turns is not None or num_dropped > 0
+    dropped = {"X-Dropped-Turns": str(num_dropped)} if told else {}
+    guards = {"X-Guards": ", ".join(done.guards)} if isinstance(done, CompletedRequest) and done.guards else {}
+    return {"X-Image-Id": done.image_id, **dropped, **guards, **call.ignored.headers}

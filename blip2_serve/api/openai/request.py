@@ -1,14 +1,16 @@
-"""The body of a chat completion: the OpenAI fields that mean something to BLIP-2, and five of our own.
+"""The body of a chat completion: the OpenAI fields that mean something to BLIP-2, and some of our own.
 
-`None` means "not given". A field that asks for something unsupported is refused by name, but its neutral values are
-accepted, because clients send them unasked.
+`None` means "not given". What no caller can do without is refused by name; what else is unknown here is ignored and
+named. The values that ask for nothing are taken without a word, because clients send them unasked.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
+from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.native.fields import validate_fields, whole_characters
+from blip2_serve.api.openai.habits import eased
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import Family
 from blip2_serve.options import MAX_NEW_TOKENS, MAX_NUM_BEAMS, DecodingOptions, draws_beams
@@ -18,30 +20,39 @@ from blip2_serve.tasks.prompt import TaskName
 EXAMPLE = '{"model": "blip2", "messages": [{"role": "user", "content": [...]}]}'
 _MAX_STOP_CHARACTERS = 256
 _MAX_STOPS = 4
-_STOP_TEXT = {"type": "string", "minLength": 1, "maxLength": _MAX_STOP_CHARACTERS}
+_STOP_TEXT = {"type": "string", "maxLength": _MAX_STOP_CHARACTERS}
 _STOP = {"anyOf": [_STOP_TEXT, {"type": "array", "items": _STOP_TEXT, "maxItems": _MAX_STOPS}]}
 
-# By field: the accepted values, which ask for nothing, and the reason for refusing any other.
-NEUTRAL: dict[str, tuple[tuple[object, ...], str]] = {
+# By field: the values that ask for nothing, and the reason for refusing any other; no caller can do without.
+REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "audio": ((), "BLIP-2 writes text"),
-    "frequency_penalty": ((0,), "use repetition_penalty"),
     "function_call": (("none", "auto"), "BLIP-2 calls no functions"),
-    "functions": (([],), "BLIP-2 calls no functions"),
+    "grammar": ((), "BLIP-2 follows no grammar"),
+    "guided_choice": ((), "POST /choose ranks given answers"),
+    "guided_grammar": ((), "BLIP-2 follows no grammar"),
+    "guided_json": ((), "BLIP-2 writes plain text and no JSON"),
+    "guided_regex": ((), "BLIP-2 follows no grammar"),
     "logit_bias": (({},), "tokens cannot be favoured"),
     "modalities": ((["text"],), "BLIP-2 writes text"),
+    "response_format": (({"type": "text"},), "BLIP-2 writes plain text and no JSON"),
+    "structured_outputs": (({},), "BLIP-2 writes plain text and no JSON"),
+    "tool_choice": (("none", "auto"), "BLIP-2 calls no tools"),
+}
+# The same of fields that are ignored, and named, with any other value.
+IGNORED: dict[str, tuple[tuple[object, ...], str]] = {
+    "frequency_penalty": ((0,), "use repetition_penalty"),
+    "functions": (([],), "BLIP-2 calls no functions"),
     "parallel_tool_calls": ((True, False), "BLIP-2 calls no tools"),
     "prediction": ((), "nothing is predicted"),
     "presence_penalty": ((0,), "use repetition_penalty"),
     "reasoning_effort": (("none",), "BLIP-2 does not reason"),
-    "response_format": (({"type": "text"},), "BLIP-2 writes plain text and no JSON"),
     "service_tier": (("auto", "default"), "there is one tier"),
     "store": ((False,), "nothing is stored"),
-    "tool_choice": (("none", "auto"), "BLIP-2 calls no tools"),
     "tools": (([],), "BLIP-2 calls no tools"),
     "verbosity": ((), "use max_tokens"),
     "web_search_options": ((), "BLIP-2 searches nothing"),
 }
-# The caller's notes about itself; any value is accepted and ignored.
+# The caller's notes about itself, which even a strict server takes; named, for they go nowhere.
 NOTES = ("metadata", "prompt_cache_key", "safety_identifier", "user")
 
 
@@ -51,7 +62,7 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     include_usage: bool = Field(False, description="count the tokens in a chunk of its own, before [DONE]")
-    include_obfuscation: Literal[False] = Field(False, description="streams are not padded")
+    include_obfuscation: bool = Field(False, description="changes nothing; streams are not padded")
 
 
 class ChatRequest(BaseModel):
@@ -90,6 +101,10 @@ class ChatRequest(BaseModel):
         None, ge=-100, le=100, description="above 0 favours long answers of beams; default 1, for vqa 0 (T5: -1)"
     )
     repetition_penalty: float = Field(1.0, gt=0, le=100, description="above 1 avoids repetition")
+    no_repeat_ngram_size: int = Field(0, ge=0, le=MAX_NEW_TOKENS, description="no n-gram of this size twice; 0 for off")
+    min_tokens: int = Field(0, ge=0, le=MAX_NEW_TOKENS, description="fewest tokens to write, at most max_tokens")
+    min_p: float = Field(0.0, ge=0, le=1, description="least probability, as a share of the best token's; 0 for off")
+    guards: bool = Field(False, description="make an answer again that loops or is empty; not with stream")
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -107,18 +122,27 @@ class ChatRequest(BaseModel):
 
     @property
     def output(self) -> OutputOptions:
-        """Stop texts, and how many likely tokens to report at each place."""
-        return OutputOptions(tuple(self.stop), self.top_logprobs)
+        """Stop texts, how many likely tokens to report at each place, and whether answers are guarded."""
+        return OutputOptions(tuple(self.stop), self.top_logprobs, self.guards)
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens to write, by either name."""
+        return self.max_completion_tokens or self.max_tokens
 
     def options(self, task: TaskName, family: Family) -> DecodingOptions:
-        """Build the decoding options; lengths and penalties not given are those of the task's own endpoint."""
+        """Build the decoding options; lengths and penalties not given are those of the task's own endpoint.
+
+        Raises:
+            InvalidField: more tokens have to be written than may.
+        """
         given = {
-            "max_new_tokens": self.max_completion_tokens or self.max_tokens,
+            "max_new_tokens": self.limit,
             "length_penalty": self.length_penalty,
             "repetition_penalty": self.repetition_penalty if "repetition_penalty" in self.model_fields_set else None,
             "temperature": self.temperature or None,
         }
-        return DecodingOptions(
+        options = DecodingOptions(
             **{
                 **(family.vqa_defaults if task == "vqa" else family.caption_defaults),
                 **{name: value for name, value in given.items() if value is not None},
@@ -126,49 +150,66 @@ class ChatRequest(BaseModel):
                 "do_sample": self.temperature > 0,
                 "top_p": self.top_p,
                 "top_k": self.top_k,
+                "min_p": self.min_p,
+                "min_new_tokens": self.min_tokens,
+                "no_repeat_ngram_size": self.no_repeat_ngram_size,
                 "seed": self.seed,
                 "num_return_sequences": self.n,
             }
         )
+        if options.min_new_tokens > options.max_new_tokens:
+            raise InvalidField(
+                f"min_tokens is above max_tokens, {options.max_new_tokens}: lower it.", about="min_tokens"
+            )
+        return options
 
 
-def validate_request(values: dict[str, object]) -> ChatRequest:
+def validate_request(values: dict[str, object], ignored: Ignored) -> ChatRequest:
     """Validate a JSON body from which nulls have been dropped.
 
     Raises:
-        InvalidField: a field is missing, unknown, out of bounds, unsupported or contradicts another; `about` names it.
+        InvalidField: a field is missing, out of bounds, unsupported or contradicts another; `about` names it.
     """
-    asked = {name: value for name, value in values.items() if not _asks_for_nothing(name, value)}
-    request = validate_fields(ChatRequest, asked)
+    _refuse(values)
+    asked = eased(values, ignored)
+    for name in asked.keys() - ChatRequest.model_fields.keys() - REFUSED.keys():
+        _leave_out(name, asked[name], ignored)
+    request = validate_fields(ChatRequest, {name: asked[name] for name in ChatRequest.model_fields if name in asked})
     _check_together(request)
     return request
 
 
-def _asks_for_nothing(name: str, value: object) -> bool:
+def _refuse(values: dict[str, object]) -> None:
+    for name in values.keys() & REFUSED.keys():
+        neutral, reason = REFUSED[name]
+        if not _is_one_of(values[name], neutral):
+            raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", about=name)
+
+
+def _leave_out(name: str, value: object, ignored: Ignored) -> None:
     if name in NOTES:
-        return True
-    if name not in NEUTRAL:
-        return False
-    values, reason = NEUTRAL[name]
-    # In Python True == 1; in JSON, true is not 1.
-    if not any(value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in values):
-        raise InvalidField(f"{name} asks for what is not done here ({reason}): leave it out.", about=name)
-    return True
+        ignored.mention(name, "it goes nowhere")
+        return
+    neutral, reason = IGNORED.get(name, ((), "there is no such field"))
+    if not _is_one_of(value, neutral):
+        ignored.leave_out(name, reason)
+
+
+def _is_one_of(value: object, neutral: tuple[object, ...]) -> bool:
+    """Compare as JSON does: in Python True == 1, in JSON true is not 1."""
+    return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in neutral)
 
 
 def _check_together(request: ChatRequest) -> None:
     draws, beams = request.temperature > 0, request.num_beams > 1
-    limits = {request.max_tokens, request.max_completion_tokens} - {None}
     clashes = [
-        (len(limits) > 1, "max_tokens", "and max_completion_tokens are two names of one limit: give one"),
-        (request.stream_options is not None and not request.stream, "stream_options", "needs stream: true"),
-        (request.top_logprobs > 0 and not request.logprobs, "top_logprobs", "needs logprobs: true"),
         (
             draws_beams(request.num_beams, draws),
             "num_beams",
             "above 1 searches and a temperature above 0 draws: give one of the two",
         ),
         (beams and request.n > 1, "n", "above 1 needs num_beams 1 and a temperature above 0"),
+        (request.guards and request.stream, "guards", "looks at whole answers: leave out stream"),
         (beams and request.stream, "stream", "needs num_beams 1: beams are ranked when all are done"),
         (beams and request.logprobs, "logprobs", "needs num_beams 1"),
         (beams and bool(request.stop), "stop", "needs num_beams 1"),

@@ -49,6 +49,12 @@ _IMAGE_ID = {
 _MODEL = {"X-Model": _header("the model that answered", {"type": "string"})}
 _DROPPED = "earlier turns that did not fit into the context, the oldest"
 _COUNT = {"type": "integer", "minimum": 0}
+_GUARDS = {
+    "X-Guards": _header(
+        "options with which it was made again because it looped or was empty", {"type": "string"}, required=False
+    )
+}
+_IGNORED = {"X-Ignored": _header("what was asked for in vain", {"type": "string"}, required=False)}
 # What an endpoint of our own tells beside its answer, by the words of `Fields.tells`.
 _TOLD = {
     "image": _IMAGE_ID,
@@ -57,6 +63,7 @@ _TOLD = {
         "X-New-Tokens": _header("tokens written, the end token among them", _COUNT),
         "X-Finish-Reason": _header("why the answer ended", {"type": "string", "enum": ["stop", "length"]}),
         "Server-Timing": _header("milliseconds by stage", {"type": "string"}),
+        **_GUARDS,
     },
     "confidence": {
         "X-Confidence": _header(
@@ -68,7 +75,12 @@ _TOLD = {
     },
     "dropped turns": {"X-Dropped-Turns": _header(_DROPPED, _COUNT)},
 }
-_CHAT_HEADERS = {**_IMAGE_ID, "X-Dropped-Turns": _header(f"{_DROPPED}; of chats", _COUNT, required=False)}
+_CHAT_HEADERS = {
+    **_IMAGE_ID,
+    "X-Dropped-Turns": _header(f"{_DROPPED}, or that were about earlier pictures", _COUNT, required=False),
+    **_GUARDS,
+    **_IGNORED,
+}
 # Before OpenAPI 3.2, a stream's schema describes each event.
 _EVENT = {
     "type": "object",

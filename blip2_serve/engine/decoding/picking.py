@@ -137,7 +137,7 @@ def _sample(scores: torch.Tensor, sequences: list[SequenceState]) -> torch.Tenso
 
 
 def warp(scores: torch.Tensor, rows: list[SequenceState]) -> torch.Tensor:
-    """Apply temperature, top-k and top-p, each row by its own options; scores (rows, vocab) float32.
+    """Apply temperature, top-k, top-p and min-p, each row by its own options; scores (rows, vocab) float32.
 
     As transformers' warpers do it: tokens that tie with the k-th stay, and top-p keeps at least the best token. First
     each row's best score becomes 0, which changes no probability: so a tiny temperature sends the others to -inf
@@ -161,6 +161,10 @@ def warp(scores: torch.Tensor, rows: list[SequenceState]) -> torch.Tensor:
         dropped = mass <= _column(limits, scores)
         dropped[:, -1] = False
         scores = scores.masked_fill(dropped.scatter(1, indices, dropped), -torch.inf)
+    if any(option.min_p for option in options):
+        mass = scores.softmax(dim=-1)
+        least = mass.amax(dim=1, keepdim=True) * _column([option.min_p for option in options], scores)
+        scores = scores.masked_fill(mass < least, -torch.inf)
     return scores
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from blip2_serve.errors import PromptTooLong
-from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.grounding.explain import Explainer
 from blip2_serve.tasks.prepare import Prepared
+from blip2_serve.tasks.scored.captions import ScoredCaption
 
 
 async def explain_captions(

@@ -11,11 +11,11 @@ from blip2_serve.engine.messages import ImageInput, KnownImage, Request
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions
 from blip2_serve.tasks.batch import a_few_at_once, together
-from blip2_serve.tasks.choose import in_rounds
 from blip2_serve.tasks.grounding.blank import blank_pictures
 from blip2_serve.tasks.grounding.words import SpelledText
 from blip2_serve.tasks.prompt import Prompt, PromptEncoder, PromptSpec
 from blip2_serve.tasks.runtime import Runtime
+from blip2_serve.tasks.scored.choices import in_rounds
 
 # The picture makes a word so much less likely than no picture at all: e times.
 UNSUPPORTED_BELOW = -1.0

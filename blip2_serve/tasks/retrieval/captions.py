@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from blip2_serve.errors import UnknownImage
-from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.prepare import Prepared
 from blip2_serve.tasks.retrieval.verbs import Match, Retrieval
+from blip2_serve.tasks.scored.captions import ScoredCaption
 
 
 async def match_captions(

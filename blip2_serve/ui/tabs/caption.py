@@ -9,7 +9,7 @@ import gradio as gr
 from blip2_serve.api.native.caption_several import CaptionSeveralFields
 from blip2_serve.api.native.fields import validate_fields
 from blip2_serve.options import MAX_NUM_BEAMS
-from blip2_serve.tasks.caption import ScoredCaption
+from blip2_serve.tasks.scored.captions import ScoredCaption
 from blip2_serve.tasks.verbs import Tasks
 from blip2_serve.ui.events import EVENT, answering
 from blip2_serve.ui.picture import upload_of

@@ -3,12 +3,12 @@
 import pytest
 
 from blip2_serve.api.native.batch import BatchAnswer
-from blip2_serve.api.native.caption import needs_review
+from blip2_serve.api.native.caption import CaptionFields, needs_review
 from blip2_serve.api.native.caption_several import Captioned
 from blip2_serve.errors import InvalidField
-from blip2_serve.tasks.caption import ScoredCaption
 from blip2_serve.tasks.completion import Answer
 from blip2_serve.tasks.grounding.explain import WordSupport
+from blip2_serve.tasks.scored.captions import ScoredCaption
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_model_that_is_not_calibrated_says_so() -> None:
 def test_a_doubtful_caption_has_no_text_and_no_words() -> None:
     words = [WordSupport("a", 1.0)]
     caption = ScoredCaption("a", -1.0, 0.37, 2, "stop", confidence=0.2, words=words, unsupported=[])
-    told, kept_back = Captioned.of(caption, 0.1), Captioned.of(caption, 0.3)
+    told, kept_back = (Captioned.of(caption, CaptionFields(min_confidence=least)) for least in (0.1, 0.3))
     assert (told.text, told.needs_review, told.words) == ("a", False, words)
     assert (kept_back.text, kept_back.needs_review, kept_back.words) == (None, True, None)
     assert kept_back.confidence == 0.2

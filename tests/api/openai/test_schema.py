@@ -5,6 +5,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.openai.messages import read_conversation
 from blip2_serve.api.openai.request import validate_request
 from blip2_serve.api.openai.schema import body_schema
@@ -21,28 +22,29 @@ TAKEN: list[dict[str, Any]] = [
     {"messages": [ASKED, ANSWERED, {"role": "user", "content": "why?"}]},
     {"stop": "end", "n": 2, "temperature": 1.5, "seed": 2**63 - 1},
     {"stop": ["a", "b"], "stream": True, "stream_options": {"include_usage": True}},
-    {"user": "somebody", "metadata": {"of": ["any", "kind"]}, "tools": [], "frequency_penalty": 0},
+    {"user": "somebody", "metadata": {"of": ["any", "kind"]}, "tools": [{"type": "function"}], "frequency_penalty": 1},
+    {"messages": [{"role": "system", "content": "be kind"}, {**ASKED, "name": "me"}], "best_of": 2},
+    {"messages": [{"role": "user", "content": [{**PICTURE, "image_url": {"url": "", "detail": "high"}}]}]},
+    {"messages": [{"role": "user", "content": [{**PICTURE, "image_url": "data:,"}]}]},
+    {"max_tokens": -1, "seed": -1, "top_k": -1, "top_p": 0, "stop": ""},
+    {"max_completion_tokens": 100_000, "max_tokens": None},
 ]
 REFUSED: list[dict[str, Any]] = [
     {"messages": []},
-    {"messages": [{"role": "system", "content": "be kind"}, ASKED]},
-    {"messages": [{**ASKED, "name": "me"}]},
-    {"messages": [ASKED, {**ANSWERED, "tool_calls": [{"id": "1"}]}, ASKED]},
     {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
-    {"messages": [{"role": "user", "content": [{**PICTURE, "image_url": {"url": "", "detail": "high"}}]}]},
-    {"stop": ""},
     {"stop": ["a"] * 5},
     {"n": 17},
     {"seed": 2**63},
-    {"frequency_penalty": 1},
-    {"tools": [{"type": "function"}]},
-    {"best_of": 2},
+    {"response_format": {"type": "json_object"}},
+    {"logit_bias": {"5": 1}},
+    {"tool_choice": "required"},
+    {"max_tokens": 0},
 ]
 
 
 def parse(body: dict[str, Any]) -> None:
     """Parse a body as the endpoint does."""
-    read_conversation(validate_request(body).messages)
+    read_conversation(validate_request(body, Ignored()).messages, Ignored())
 
 
 @pytest.mark.parametrize("change", TAKEN, ids=str)

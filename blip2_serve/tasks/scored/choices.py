@@ -3,13 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from blip2_serve.clients import current_client
 from blip2_serve.engine.messages import FinishedRow
-from blip2_serve.options import MAX_NUM_BEAMS
+from blip2_serve.images import ImageId, ImageSource
+from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
+from blip2_serve.tasks.batch import together
+from blip2_serve.tasks.load.admission import PREFIX_WORK, work_of
+from blip2_serve.tasks.runtime import Runtime
+from blip2_serve.tasks.text import Writer
 
 Normalize = Literal["sum", "length"]
 
+_ONE_TOKEN = DecodingOptions(max_new_tokens=1, num_beams=1)
 # Rows of one engine request: as many as the widest beam search, so they fit whatever BLIP2_MAX_ROWS says.
 CHOICES_PER_REQUEST = MAX_NUM_BEAMS
 
@@ -35,6 +43,32 @@ class RankedChoices:
 
     choices: list[Choice]
     image_id: str
+
+
+async def choose(
+    image: ImageSource,
+    question: str | None,
+    choices: Sequence[str],
+    normalize: Normalize,
+    writer: Writer,
+    runtime: Runtime,
+) -> RankedChoices:
+    """Rank `choices` as answers to the question, most probable first.
+
+    Raises:
+        Blip2Error: the request was refused, or failed.
+    """
+    texts = in_order(choices)
+    work = work_of(_ONE_TOKEN, has_picture=not isinstance(image, ImageId)) + PREFIX_WORK * len(texts)
+    with runtime.admission.admitted(current_client.get(), work):
+        prepared = await runtime.preparation.prepare(image, partial(writer.prompts.choices, question, texts))
+        requests = []
+        for continuations in in_rounds(prepared.prompt.continuations):
+            options = DecodingOptions(max_new_tokens=max(map(len, continuations)), num_beams=1)
+            requests.append(runtime.request(prepared, options, continuations=continuations))
+        finished = await together([runtime.run(request) for request in requests])
+    scored = [row for each in finished for row in each.rows]
+    return RankedChoices(rank(texts, scored, normalize), prepared.image_id)
 
 
 def in_order(choices: Sequence[str]) -> list[str]:

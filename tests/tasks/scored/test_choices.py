@@ -18,8 +18,8 @@ from blip2_serve.images import Upload
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.reference import Reference
-from blip2_serve.tasks.choose import Choice, Normalize, in_rounds, rank
 from blip2_serve.tasks.prompt import PromptEncoder
+from blip2_serve.tasks.scored.choices import Choice, Normalize, in_rounds, rank
 from blip2_serve.tasks.verbs import Tasks
 from support.pictures import jpeg
 

@@ -18,11 +18,12 @@ from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.reference import Reference
 from blip2_serve.options import DecodingOptions
-from blip2_serve.tasks.caption import ScoredCaption, loops, score_captions, several
+from blip2_serve.tasks.guards import loops
+from blip2_serve.tasks.scored.captions import Reading, ScoredCaption, score_captions, several
 from blip2_serve.tasks.verbs import Tasks
 from support.pictures import jpeg
 
-DEMO_PICTURE = Path(__file__).parent.parent.parent / "demo.jpeg"
+DEMO_PICTURE = Path(__file__).parent.parent.parent.parent / "demo.jpeg"
 SAMPLING = DecodingOptions(do_sample=True, num_beams=1, temperature=4.0, seed=4)
 
 
@@ -154,7 +155,9 @@ def completion(text: str, score: float) -> FinishedRow:
     return FinishedRow(tuple(map(ord, text)), (score,) * len(text), score, None, "stop")
 
 
-def made_of(*answers: list[tuple[str, float]], **fields: Any) -> tuple[list[ScoredCaption], list[DecodingOptions]]:
+def made_of(
+    *answers: list[tuple[str, float]], guards: bool = True, **fields: Any
+) -> tuple[list[ScoredCaption], list[DecodingOptions]]:
     """Score captions of a model that gives `answers` in turn; returns them, and the options it was asked with."""
     asked: list[DecodingOptions] = []
 
@@ -165,17 +168,15 @@ def made_of(*answers: list[tuple[str, float]], **fields: Any) -> tuple[list[Scor
     def read(said: FinishedRow) -> str:
         return "".join(map(chr, said.ids)).strip()
 
-    return asyncio.run(score_captions(ask, read, DecodingOptions(**fields))), asked
+    return asyncio.run(score_captions(ask, Reading(read, read), DecodingOptions(**fields), guards=guards)), asked
 
 
 LOOP = "abcabcabc"
 
 
-def test_only_three_times_the_same_three_tokens_are_a_loop() -> None:
-    assert loops([1, 2, 3] * 3)
-    assert loops([7] * 5)
-    assert not loops([1, 2, 3] * 2 + [1, 2, 4])
-    assert not loops([])
+def test_unguarded_a_faulty_caption_stays() -> None:
+    captions, asked = made_of([(LOOP, -0.1), ("", -0.5)], guards=False)
+    assert ([each.text for each in captions], len(asked)) == ([LOOP, ""], 1)
 
 
 def test_of_equal_texts_the_best_stays() -> None:

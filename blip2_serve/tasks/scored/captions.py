@@ -1,7 +1,6 @@
 """Several scored captions of one picture; a caption that loops or is empty is made again."""
 
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,9 +8,7 @@ from typing import Any
 from blip2_serve.engine.messages import FinishedRow
 from blip2_serve.options import DecodingOptions, FinishReason
 from blip2_serve.tasks.grounding.explain import WordSupport
-
-NGRAM_SIZE = 3
-MAX_REPEATS = 3
+from blip2_serve.tasks.guards import guards_against
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +21,7 @@ class ScoredCaption:
         num_tokens: tokens that the model wrote, the end token counted.
         guards: the decoding options that were set to make it again because it looped or was empty, mostly none.
         confidence: probability that it is right; None where nobody has measured.
+        continuation: the text without the prefix with which it begins.
         itm, itc: as in `retrieval.verbs.Match`; None without a matching model.
         words, unsupported: as in `grounding.explain.Explanation`; None unless asked for.
     """
@@ -35,6 +33,7 @@ class ScoredCaption:
     finish_reason: FinishReason
     guards: tuple[str, ...] = ()
     confidence: float | None = None
+    continuation: str = ""
     itm: float | None = None
     itc: float | None = None
     words: list[WordSupport] | None = None
@@ -50,8 +49,6 @@ class RankedCaptions:
 
 
 Generate = Callable[[DecodingOptions], Awaitable[Sequence[FinishedRow]]]
-Read = Callable[[FinishedRow], str]
-Trust = Callable[[FinishedRow], float | None]
 
 
 def several(options: DecodingOptions, num_captions: int) -> DecodingOptions:
@@ -66,56 +63,50 @@ def unmeasured(row: FinishedRow) -> None:
     return
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read a generated row: `text` with the prefix, `continuation` without it, `confidence` in it."""
+
+    text: Callable[[FinishedRow], str]
+    continuation: Callable[[FinishedRow], str]
+    confidence: Callable[[FinishedRow], float | None] = unmeasured
+
+    def is_empty(self, row: FinishedRow) -> bool:
+        """True if the model wrote nothing."""
+        return not self.continuation(row)
+
+    def scored(self, row: FinishedRow, guards: tuple[str, ...] = ()) -> ScoredCaption:
+        """Read a row that was made with `guards`."""
+        return ScoredCaption(
+            text=self.text(row),
+            score=row.score,
+            probability=math.exp(row.score),
+            num_tokens=len(row.ids),
+            finish_reason=row.finish_reason,
+            guards=guards,
+            confidence=self.confidence(row),
+            continuation=self.continuation(row),
+        )
+
+
 async def score_captions(
-    generate: Generate, read: Read, options: DecodingOptions, trust: Trust = unmeasured
+    generate: Generate, reading: Reading, options: DecodingOptions, *, guards: bool = True
 ) -> list[ScoredCaption]:
     """Make captions with `generate`, best score first, equal texts once.
 
-    `read` turns them into text, `trust` gives their confidence.
-
-    If any caption loops or is empty, generate once more with options that forbid it; new texts from that second run
-    replace the faulty captions.
+    Guarded, if any caption loops or is empty, generate once more with options that forbid it; new texts from that
+    second run replace the faulty captions.
     """
     first = await generate(options)
-    guards = [_guards(completion, read, options) for completion in first]
-    captions = [
-        _scored(completion, read, trust) for completion, needed in zip(first, guards, strict=True) if not needed
-    ]
+    faults = [guards_against(row, reading.is_empty, options) if guards else {} for row in first]
+    captions = [reading.scored(row) for row, needed in zip(first, faults, strict=True) if not needed]
     num_faulty = len(first) - len(captions)
     if num_faulty:
-        needed: dict[str, Any] = {name: value for each in guards for name, value in each.items()}
+        needed: dict[str, Any] = {name: value for each in faults for name, value in each.items()}
         again = await generate(replace(options, **needed))
-        made = (_scored(completion, read, trust, tuple(sorted(needed))) for completion in again)
+        made = (reading.scored(row, tuple(sorted(needed))) for row in again)
         captions += _new(made, captions)[:num_faulty]
     return _best_first(captions)
-
-
-def loops(ids: Sequence[int]) -> bool:
-    """True if any three consecutive tokens occur at least three times."""
-    counts = Counter(zip(ids, ids[1:], ids[2:], strict=False))
-    return max(counts.values(), default=0) >= MAX_REPEATS
-
-
-def _guards(completion: FinishedRow, read: Read, options: DecodingOptions) -> dict[str, int]:
-    """Options that keep the model from making such a caption; none if it is fine."""
-    guards: dict[str, int] = {}
-    if loops(completion.ids):
-        guards["no_repeat_ngram_size"] = NGRAM_SIZE
-    if not options.min_new_tokens and not read(completion):
-        guards["min_new_tokens"] = 1
-    return guards
-
-
-def _scored(completion: FinishedRow, read: Read, trust: Trust, guards: tuple[str, ...] = ()) -> ScoredCaption:
-    return ScoredCaption(
-        text=read(completion),
-        score=completion.score,
-        probability=math.exp(completion.score),
-        num_tokens=len(completion.ids),
-        finish_reason=completion.finish_reason,
-        guards=guards,
-        confidence=trust(completion),
-    )
 
 
 def _new(made: Iterable[ScoredCaption], captions: Iterable[ScoredCaption]) -> list[ScoredCaption]:

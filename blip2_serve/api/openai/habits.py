@@ -1,0 +1,83 @@
+"""Read values that clients send by habit as they are meant: no limit, any seed, the least of a share.
+
+Sources: OpenAI's own clients and servers of the same protocol (vLLM, llama.cpp), which take -1 for "no limit", "all"
+and "at random".
+"""
+
+from collections.abc import Callable
+
+from blip2_serve.api.leniency import Ignored
+from blip2_serve.options import MAX_NEW_TOKENS
+
+Values = dict[str, object]
+
+
+def eased(values: Values, ignored: Ignored) -> Values:
+    """Return the fields of a body with habitual values as `ChatRequest` takes them.
+
+    Raises:
+        InvalidField: the server is strict.
+    """
+    eased = dict(values)
+    for ease in (_limits, _draws, _stops, _stream_options, _logprobs):
+        ease(eased, ignored)
+    return eased
+
+
+def _limits(values: Values, ignored: Ignored) -> None:
+    """Cap the number of tokens, for which -1 and huge numbers mean as many as there may be; the newer name counts."""
+    names = [name for name in ("max_tokens", "max_completion_tokens") if name in values]
+    for name in names:
+        if _is_number(values[name], lambda limit: limit == -1 or limit > MAX_NEW_TOKENS):
+            ignored.tolerate(f"at most {MAX_NEW_TOKENS} tokens are written", at=name)
+            values[name] = MAX_NEW_TOKENS
+    if len(names) == 2 and values["max_tokens"] != values["max_completion_tokens"]:
+        ignored.leave_out("max_tokens", "max_completion_tokens is its newer name")
+        del values["max_tokens"]
+
+
+def _draws(values: Values, ignored: Ignored) -> None:
+    """Take -1 for any seed and for all tokens, and a top_p of 0, which leaves the best token, for no drawing."""
+    if _is_number(values.get("seed"), lambda seed: seed == -1):
+        ignored.tolerate("a seed is 0 or more", at="seed")
+        del values["seed"]
+    if _is_number(values.get("top_k"), lambda top_k: top_k == -1):
+        ignored.tolerate("0 draws from all tokens", at="top_k")
+        values["top_k"] = 0
+    if _is_number(values.get("top_p"), lambda top_p: top_p == 0):
+        ignored.tolerate("a temperature of 0 takes the best token", at="top_p")
+        del values["top_p"]
+        values["temperature"] = 0
+
+
+def _stops(values: Values, ignored: Ignored) -> None:
+    """Drop empty stop texts, which end nothing."""
+    stop = values.get("stop")
+    stops = stop if isinstance(stop, list) else [stop]
+    if "" in stops:
+        ignored.tolerate("an empty text ends nothing", at="stop")
+        values["stop"] = [text for text in stops if text != ""]
+
+
+def _stream_options(values: Values, ignored: Ignored) -> None:
+    options = values.get("stream_options")
+    if not isinstance(options, dict):
+        return
+    if not values.get("stream"):
+        ignored.leave_out("stream_options", "the answer is not streamed")
+        del values["stream_options"]
+        return
+    for name, value in options.items():
+        if name != "include_usage" and value not in (None, False):
+            ignored.leave_out(f"stream_options.{name}", "there is no such option")
+    values["stream_options"] = {name: value for name, value in options.items() if name == "include_usage"}
+
+
+def _logprobs(values: Values, ignored: Ignored) -> None:
+    if values.get("top_logprobs") and not values.get("logprobs"):
+        ignored.leave_out("top_logprobs", "it needs logprobs: true")
+        del values["top_logprobs"]
+
+
+def _is_number(value: object, holds: Callable[[float], bool]) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and holds(value)
