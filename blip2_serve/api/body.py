@@ -46,12 +46,14 @@ async def read_body(request: Request, repeatable: frozenset[str] = frozenset()) 
 async def read_json_body(request: Request, example: str) -> dict[str, object]:
     """Read a JSON object without its null values; error messages show `example`.
 
+    JSON comes under many types: curl's default is that of a form, some clients send none.
+
     Raises:
         InvalidField: the body is malformed, or a field comes twice.
-        UnsupportedBody: the Content-Type is not application/json.
+        UnsupportedBody: the Content-Type says that the body is a multipart form, or a file.
     """
     kind, _ = parse_options_header(request.headers.get("content-type"))
-    if kind != b"application/json":
+    if kind.startswith((b"multipart/", b"image/")) or kind == b"application/octet-stream":
         raise UnsupportedBody("Only JSON is read here: send it with Content-Type: application/json.")
     return await _whole(_parse(partial(_json_object, example=example), request))
 

@@ -71,9 +71,11 @@ class _Endpoints:
         """Turn texts and pictures into vectors that can be compared."""
         tasks = self._get_tasks()
         retrieval = tasks.retrieval
-        asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE))
+        ignored = Ignored(strict=tasks.settings.strict == "on")
+        asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE), ignored)
         check_model(asked.model, retrieval.model_name, tasks)
-        return Response(await while_connected(request, embed(asked, retrieval)), media_type="application/json")
+        body = await while_connected(request, embed(asked, retrieval))
+        return Response(body, headers=ignored.headers, media_type="application/json")
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer the last message of a conversation about a picture; without text, caption the picture."""

@@ -122,6 +122,8 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
 def _headers(path: str) -> dict[str, Any]:
     if path == "/v1/chat/completions":
         return _CHAT_HEADERS
+    if path in ("/v1/embeddings", "/v1/rerank", "/v2/rerank"):
+        return _IGNORED
     fields = endpoints().get(path)
     if fields is None:
         return {}
