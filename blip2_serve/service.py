@@ -23,7 +23,7 @@ from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
-from blip2_serve.api.native.caption import CaptionFields, needs_review
+from blip2_serve.api.native.caption import CaptionFields, check_measured, needs_review
 from blip2_serve.api.native.caption_several import Captioned, CaptionSeveralAnswer, CaptionSeveralFields
 from blip2_serve.api.native.chat import ChatFields
 from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
@@ -117,6 +117,7 @@ class Blip2:
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
+        check_measured(fields.min_confidence, measured=self._tasks.is_calibrated and not fields.txt)
         answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family), fields.output)
         return self._reply(await while_connected(request, answer), fields.min_confidence)
 
@@ -139,6 +140,7 @@ class Blip2:
     @answer_errors
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
+        check_measured(fields.min_confidence, measured=self._tasks.is_calibrated and not fields.txt)
         options = fields.options(self._tasks.family)
         explains, guards = fields.explain, fields.guards
         making = self._tasks.caption_several(
@@ -160,6 +162,7 @@ class Blip2:
     @answer_errors
     async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
         """Caption many pictures, or ask about each of them."""
+        check_measured(fields.min_confidence, measured=self._tasks.is_calibrated and fields.only_captions)
         options = fields.options(self._tasks.family)
         results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options, fields.output)
         answer = BatchAnswer.of(await while_connected(request, results), fields.min_confidence)
