@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from blip2_serve.api.disconnect import while_connected
@@ -44,6 +44,9 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST; there is nothing to GET, because nothing is told unasked, and no session to DELETE."""
         if scope["type"] != "http":
+            return
+        if scope["path"].removeprefix(scope.get("root_path", "")) != "/":
+            await PlainTextResponse(status_code=404)(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
