@@ -21,6 +21,7 @@ PREFIX = "BLIP2_"
 MAX_DEADLINE_S = 3600
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
 NO_MODEL, NO_RETRIEVAL = "none", "off"
+ANY_HOST = "any"
 # A folder on disk, never a zip file: transformers and safetensors map the weights from their path.
 _PACKAGE = Path(str(files("blip2_serve")))
 
@@ -69,6 +70,9 @@ class Settings(BaseModel):
     strict: Literal["on", "off"] = Field("off", description="on or off")
     model_aliases: str = Field("", description="names with commas between them, such as gpt-4o,captioner")
     any_model_name: Literal["on", "off"] = Field("off", description="on or off")
+    mcp_hosts: str = Field(
+        "", description="names with commas between them, such as captions.example.com,blip2:3000, or any"
+    )
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
     max_queue_s: float = Field(10.0, gt=0, le=MAX_DEADLINE_S, description="seconds of work, above 0, at most 3600")
     trusted_proxies: str = Field(
@@ -79,6 +83,13 @@ class Settings(BaseModel):
     @classmethod
     def _hosts_are_hosts(cls, setting: str) -> str:
         if not all(_is_host(host.strip()) for host in setting.split(",")):
+            raise ValueError
+        return setting.strip().lower()
+
+    @field_validator("mcp_hosts")
+    @classmethod
+    def _names_are_hosts(cls, setting: str) -> str:
+        if setting.strip() and not all(_is_host(host.strip()) for host in setting.split(",")):
             raise ValueError
         return setting.strip().lower()
 
@@ -134,6 +145,11 @@ class Settings(BaseModel):
     def trusted_networks(self) -> tuple[Network, ...]:
         """The proxies whose X-Forwarded-For is believed."""
         return networks_of(self.trusted_proxies)
+
+    @property
+    def mcp_names(self) -> frozenset[str]:
+        """The names under which /mcp is served beside localhost and addresses; see `api/mcp/hosts.py`."""
+        return frozenset(host.strip() for host in self.mcp_hosts.split(",") if host.strip())
 
     @property
     def examples(self) -> tuple[Path, ...]:

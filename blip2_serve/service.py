@@ -14,6 +14,9 @@ from blip2_serve import bentoml_compat
 from blip2_serve.api.connection import bound_connections
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.mcp.endpoint import McpEndpoint
+from blip2_serve.api.mcp.errors import PATH as MCP_PATH
+from blip2_serve.api.mcp.errors import JsonRpcErrors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
@@ -59,7 +62,12 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     await bentoml.get_current_service()._page(scope, receive, send)
 
 
+async def _mcp(scope: Scope, receive: Receive, send: Send) -> None:
+    await bentoml.get_current_service()._mcp(scope, receive, send)
+
+
 @bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(_mcp, path=MCP_PATH, name="mcp")
 @bentoml.asgi_app(rerank_app(_running_tasks), path="/v2", name="rerank")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
@@ -80,6 +88,7 @@ class Blip2:
         use_available_threads(settings, loaded.num_parameters)
         self._tasks = Tasks(loaded.caption, settings, loaded.retrieval)
         self._page = WebPage()
+        self._mcp = McpEndpoint(self._tasks, settings)
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
@@ -105,6 +114,7 @@ class Blip2:
     async def close(self) -> None:
         """Close the web page and end the engine's loop."""
         await self._page.close()
+        await self._mcp.close()
         self._tasks.close()
 
     def __is_alive__(self) -> bool:
@@ -224,7 +234,7 @@ class Blip2:
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
 _MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank"]
-_MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/"]
+_MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/", MCP_PATH]
 bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
 bound_connections()
 
@@ -251,6 +261,7 @@ def _trusted_networks() -> tuple[Network, ...]:
 
 # Outermost first.
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(JsonRpcErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
