@@ -106,7 +106,7 @@ def _has_lost_pluses(text: str) -> bool:
         return text.count("\n ") < num_breaks
     *lines, last = text[:_HEAD].split(" ")
     width = len(lines[0])
-    return not (_MIN_LINE <= width and width % 4 == 0 and len(last) <= width and all(len(it) == width for it in lines))
+    return not (width >= _MIN_LINE and width % 4 == 0 and len(last) <= width and all(len(it) == width for it in lines))
 
 
 def _padded(rest: bytes) -> bytes:

@@ -37,12 +37,15 @@ _MAX_FILES = 4
 class Door:
     """ASGI middleware around gradio's application; works under any mount path."""
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, calls: Calls, on_visit: Callable[[], None]) -> None:
-        """`on_visit` is called before every request."""
+    def __init__(
+        self, app: ASGIApp, uploads: Uploads, calls: Calls, on_visit: Callable[[], None], frame_policy: str
+    ) -> None:
+        """`on_visit` is called before every request; `frame_policy` says which pages may show this one inside."""
         self._app = app
         self._uploads = uploads
         self._calls = calls
         self._on_visit = on_visit
+        self._frame_policy = frame_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the page's own requests on; answer everything else 404."""
@@ -74,7 +77,7 @@ class Door:
     async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path == "/":
             plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-            await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
+            await self._app({**scope, "headers": plain}, receive, HeldBody(send, self._as_served).send)
         elif path.startswith(_FILE) and self._uploads.holds(path.removeprefix(_FILE)):
             await FileResponse(path.removeprefix(_FILE))(scope, receive, _with_headers(send, _NOTHING))
         elif path == f"{_API}/upload_progress":
@@ -83,6 +86,13 @@ class Door:
             await self._app(scope, receive, _with_headers(send, _NOTHING))
         else:
             await _nothing_here(scope, receive, send)
+
+    def _as_served(self, _status: int, body: bytes) -> tuple[bytes, Headers]:
+        """List the page's inline scripts in its policy by hash; they vary with the page's address."""
+        page = body.replace(_ROOT_LINK, _OWN_LINK)
+        hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
+        scripts = " ".join(f"'sha256-{each}'" for each in hashes)
+        return page, _headers(_policy(scripts, self._frame_policy))
 
     async def _keep(self, request: Request) -> JSONResponse:
         """Keep a visitor's pictures; answer their paths as gradio does."""
@@ -131,7 +141,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replaying
 
 
-def _policy(script_hashes: str) -> str:
+def _policy(script_hashes: str, frame_policy: str) -> str:
     """Allow this server only; gradio sets styles inline, and shows pictures as data: and blob: URLs."""
     return "; ".join(
         (
@@ -144,7 +154,7 @@ def _policy(script_hashes: str) -> str:
             "connect-src 'self'",
             "base-uri 'self'",
             "form-action 'none'",
-            "frame-ancestors 'none'",
+            f"frame-ancestors {frame_policy}",
         )
     )
 
@@ -168,10 +178,3 @@ def _with_headers(send: Send, policy: str) -> Send:
         await send(message)
 
     return sending
-
-
-def _with_hashed_scripts(_status: int, body: bytes) -> tuple[bytes, Headers]:
-    """List the page's inline scripts in its policy by hash; they vary with the page's address."""
-    page = body.replace(_ROOT_LINK, _OWN_LINK)
-    hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
-    return page, _headers(_policy(" ".join(f"'sha256-{each}'" for each in hashes)))

@@ -129,7 +129,9 @@ def test_what_begins_like_a_form_is_a_form() -> None:
         assert read("application/x-www-form-urlencoded", name + b"=1234567890") == {name.decode(): "1234567890"}
 
 
-@pytest.mark.parametrize(("query", "said"), [(b"a=1&a=2", "a was sent twice"), (b"img=x", "img"), (b"a", "query string")])
+@pytest.mark.parametrize(
+    ("query", "said"), [(b"a=1&a=2", "a was sent twice"), (b"img=x", "img"), (b"a", "query string")]
+)
 def test_a_query_is_judged_as_a_form_is(query: bytes, said: str) -> None:
     with pytest.raises(InvalidField, match=said):
         read("image/png", b"x", query=query)

@@ -21,7 +21,9 @@ def test_inline_pictures_are_base64(text: str) -> None:
     assert source.release() == b"xyz"
 
 
-@pytest.mark.parametrize("text", ["data:image/png,xyz", "e*", "eHl6e", "eHl6%", 7, None, {"a": 1}, f"image-id:{DIGITS}"])
+@pytest.mark.parametrize(
+    "text", ["data:image/png,xyz", "e*", "eHl6e", "eHl6%", 7, None, {"a": 1}, f"image-id:{DIGITS}"]
+)
 def test_inline_pictures_are_nothing_else(text: object) -> None:
     with pytest.raises(InvalidImage, match="base64"):
         image_source(text)
