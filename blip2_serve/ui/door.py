@@ -29,6 +29,9 @@ _READ = re.compile(rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue
 # Gradio links a manifest at the root of the host, outside this page.
 _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
 _OWN_LINK = b'<link rel="icon" href="data:," />'
+# Gradio names files and calls by the root it is told of; the page alone knows under which path it was loaded.
+_RELATIVE_ROOT = (b"x-gradio-server", b".")
+_ROOT, _ROOT_OF_PAGE = b'"root":"."', b'"root":new URL(".",location.href).href.slice(0,-1)'
 _INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
 # The page sends one picture at a time.
 _MAX_FILES = 4
@@ -53,6 +56,7 @@ class Door:
             return
         self._on_visit()
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        scope = {**scope, "path": path, "root_path": "", "headers": _with_relative_root(scope["headers"])}
         try:
             if scope["method"] == "POST":
                 await self._post(path, scope, receive, send)
@@ -89,7 +93,7 @@ class Door:
 
     def _as_served(self, _status: int, body: bytes) -> tuple[bytes, Headers]:
         """List the page's inline scripts in its policy by hash; they vary with the page's address."""
-        page = body.replace(_ROOT_LINK, _OWN_LINK)
+        page = body.replace(_ROOT_LINK, _OWN_LINK).replace(_ROOT, _ROOT_OF_PAGE)
         hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
         scripts = " ".join(f"'sha256-{each}'" for each in hashes)
         return page, _headers(_policy(scripts, self._frame_policy))
@@ -119,6 +123,11 @@ async def _body(receive: Receive) -> bytearray:
         if len(body) > MAX_CALL_BYTES:
             raise InvalidField(f"The texts have more than {MAX_CALL_BYTES} bytes: shorten them.")
     return body
+
+
+def _with_relative_root(headers: Headers) -> Headers:
+    kept = [(name, value) for name, value in headers if name not in (b"x-forwarded-host", _RELATIVE_ROOT[0])]
+    return [*kept, _RELATIVE_ROOT]
 
 
 def _with_length(headers: Headers, length: int) -> Headers:
