@@ -11,8 +11,9 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from blip2_serve import __version__
 from blip2_serve.clients import Network, networks_of
 from blip2_serve.errors import StartupError
 from blip2_serve.options import MAX_NUM_BEAMS
@@ -22,6 +23,8 @@ MAX_DEADLINE_S = 3600
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
 NO_MODEL, NO_RETRIEVAL = "none", "off"
 ANY_HOST = "any"
+# Wikimedia and others serve nobody who does not say whom to ask.
+DEFAULT_USER_AGENT = f"blip2-serve/{__version__} (+https://pypi.org/project/blip2-serve/)"
 # A folder on disk, never a zip file: transformers and safetensors map the weights from their path.
 _PACKAGE = Path(str(files("blip2_serve")))
 
@@ -33,6 +36,9 @@ _SERVICE_LINK = re.compile(
 
 # A name, an IPv4 address, or an IPv6 address in brackets; perhaps a port.
 LISTED_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?")
+# A scheme and a host, perhaps with a port: nothing that could end the header it stands in.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9*._:\[\]-]+")
+_FRAMES = ("self", "none")
 
 
 class Settings(BaseModel):
@@ -78,6 +84,16 @@ class Settings(BaseModel):
     trusted_proxies: str = Field(
         "", description="addresses or networks with commas between them, such as 10.0.0.0/8,192.168.1.7"
     )
+    cors_origins: str = Field(
+        "", description="* or origins with commas between them, such as https://app.example.com,http://localhost:5173"
+    )
+    frame_ancestors: str = Field(
+        "none", description="none, self, * or origins with commas between them, such as https://intra.example.com"
+    )
+    keep_alive_s: int = Field(75, ge=1, le=3600, description="a whole number of seconds, 1 to 3600")
+    user_agent: str = Field(
+        DEFAULT_USER_AGENT, pattern=r"^[!-~][ -~]{0,254}[!-~]$", description="printable ASCII, 2 to 256 characters"
+    )
 
     @field_validator("image_urls")
     @classmethod
@@ -92,6 +108,15 @@ class Settings(BaseModel):
         if setting.strip() and not all(_is_host(host.strip()) for host in setting.split(",")):
             raise ValueError
         return setting.strip().lower()
+
+    @field_validator("cors_origins", "frame_ancestors")
+    @classmethod
+    def _origins_are_origins(cls, setting: str, info: ValidationInfo) -> str:
+        origins = _origins_in(setting)
+        words = ("*",) if info.field_name == "cors_origins" else ("*", *_FRAMES)
+        if not all(origin in words or _ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError
+        return ",".join(origins)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -152,6 +177,17 @@ class Settings(BaseModel):
         return frozenset(host.strip() for host in self.mcp_hosts.split(",") if host.strip())
 
     @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may call the server; ("*",) for all."""
+        return _origins_in(self.cors_origins)
+
+    @property
+    def frame_policy(self) -> str:
+        """The Content-Security-Policy's frame-ancestors: the pages that may show ours inside."""
+        sources = _origins_in(self.frame_ancestors)
+        return " ".join(f"'{source}'" if source in _FRAMES else source for source in sources)
+
+    @property
     def examples(self) -> tuple[Path, ...]:
         """Example pictures for the web page: demo.jpeg in a clone or a Bento, then the package's own."""
         return *_PACKAGE.parent.glob("demo.jpeg"), *sorted(_PACKAGE.glob("ui/examples/*.jpeg"))
@@ -180,6 +216,11 @@ def decoder_variables() -> dict[str, str]:
 def keep_gradio_files_in(folder: Path) -> None:
     """Make gradio, which takes this from its environment alone, keep visitors' pictures in `folder`."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def _origins_in(setting: str) -> tuple[str, ...]:
+    """Split a list of origins; browsers write them in lower case and without a slash behind."""
+    return tuple(origin.strip().rstrip("/").lower() for origin in setting.split(",") if origin.strip())
 
 
 def _is_host(text: str) -> bool:

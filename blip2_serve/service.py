@@ -20,8 +20,10 @@ from blip2_serve.api.mcp.errors import JsonRpcErrors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
+from blip2_serve.api.middleware.cross_origin import CrossOrigin, Preflights
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.middleware.pace import Pace
+from blip2_serve.api.middleware.relative_redirects import RelativeRedirects
 from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
@@ -236,7 +238,6 @@ _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[at
 _MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank"]
 _MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/", MCP_PATH]
 bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
-bound_connections()
 
 
 def _max_request_bytes() -> int:
@@ -259,13 +260,30 @@ def _trusted_networks() -> tuple[Network, ...]:
     return _settings().trusted_networks
 
 
+def _allowed_origins() -> tuple[str, ...]:
+    return _settings().allowed_origins
+
+
+def _frame_policy() -> str:
+    return _settings().frame_policy
+
+
+def _keep_alive_s() -> int:
+    return _settings().keep_alive_s
+
+
+bound_connections(_keep_alive_s)
+
 # Outermost first.
+Blip2.add_asgi_middleware(CrossOrigin, origins=_allowed_origins)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(JsonRpcErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Preflights, origins=_allowed_origins)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Documents, frame_policy=_frame_policy)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths=_LARGE_BODIES)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(RelativeRedirects)  # type: ignore[attr-defined]

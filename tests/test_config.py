@@ -36,6 +36,12 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("BLIP2_MAX_REQUEST_BYTES", "20MB", "bytes"),
         ("BLIP2_DEADLINE_S", "nan", "seconds"),
         ("BLIP2_MAX_ROWS", "15", "16 to 4096"),
+        ("BLIP2_CORS_ORIGINS", "app.example.com", "origins"),
+        ("BLIP2_CORS_ORIGINS", "https://app.example.com/path", "origins"),
+        ("BLIP2_CORS_ORIGINS", "self", "origins"),
+        ("BLIP2_FRAME_ANCESTORS", "https://a.example; script-src *", "origins"),
+        ("BLIP2_KEEP_ALIVE_S", "0", "1 to 3600"),
+        ("BLIP2_USER_AGENT", "a\r\nX: b", "printable"),
     ],
 )
 def test_a_malformed_variable_is_named_with_its_value_and_what_was_expected(
@@ -46,6 +52,22 @@ def test_a_malformed_variable_is_named_with_its_value_and_what_was_expected(
     assert f"{name}={value!r}" in caught.value.message
     assert expected in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_origins_are_read_as_people_write_them() -> None:
+    origins = "https://App.example.com/, http://localhost:5173,http://[::1]:8080, chrome-extension://abc"
+    settings = Settings.from_env(
+        {"BLIP2_CORS_ORIGINS": origins, "BLIP2_FRAME_ANCESTORS": "self, https://*.example.com"}
+    )
+    assert settings.allowed_origins == (
+        "https://app.example.com",
+        "http://localhost:5173",
+        "http://[::1]:8080",
+        "chrome-extension://abc",
+    )
+    assert settings.frame_policy == "'self' https://*.example.com"
+    assert (Settings().allowed_origins, Settings().frame_policy) == ((), "'none'")
+    assert Settings.from_env({"BLIP2_CORS_ORIGINS": "*"}).allowed_origins == ("*",)
 
 
 def test_an_unknown_variable_is_named_and_the_known_ones_listed() -> None:

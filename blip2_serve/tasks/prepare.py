@@ -56,7 +56,9 @@ class Preparation:
         self._decoders = DecoderPool(num_pictures, settings.max_image_pixels)
         # Where the Q-Former reads the prompt, one question's image tokens are useless for the next: keep pixels.
         self._seen_pixels = PixelCache(settings.image_cache_bytes)
-        self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
+        self._fetcher = ImageFetcher(
+            UrlPolicy(settings.image_urls), settings.max_request_bytes, user_agent=settings.user_agent
+        )
 
     def start_decoders(self) -> None:
         """Start the processes that decode pictures, which would otherwise start with the first of them."""
