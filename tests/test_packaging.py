@@ -22,6 +22,7 @@ RANGES = {
     "requirements.txt": PROJECT["dependencies"],
     "requirements-ui.txt": EXTRAS["ui"],
     "requirements-quantize.txt": EXTRAS["quantize"],
+    "requirements-adapter.txt": EXTRAS["adapter"],
 }
 
 
