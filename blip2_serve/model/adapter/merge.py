@@ -63,7 +63,7 @@ class Merge:
         layer, _, kind = name.rpartition(".")
         if kind not in self._merged_kinds(layer):
             return self._base(name, read)
-        # A copy, because weight and bias of a layer may be asked for in two threads; it is empty and costs nothing.
+        # A copy, which is empty and costs nothing, takes its numbers along when it goes.
         lora = copy.deepcopy(self.model.get_submodule(layer))
         own = {f"base_layer.{each}": self._base(f"{layer}.{each}", read) for each in self._merged_kinds(layer)}
         parts = {part: self._of_adapter(key) for part, key in self.names.parts[layer].items()}

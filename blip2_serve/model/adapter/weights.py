@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,11 +20,15 @@ from blip2_serve.model.adapter.names import Rename
 class MergedWeight:
     """Stands for a slice of a file: `[...]` merges it and returns it in float32."""
 
+    # transformers reads in several threads, and each would hold a layer three times over.
+    _one_at_a_time = Lock()
+
     def __init__(self, merge: Merge, name: str, read: Mapping[str, Read]) -> None:
         self._merge, self._name, self._read = merge, name, read
 
     def __getitem__(self, _: Any) -> torch.Tensor:
-        return self._merge.weight(self._name, self._read)
+        with self._one_at_a_time:
+            return self._merge.weight(self._name, self._read)
 
 
 def open_merged(merge: Merge, files: Sequence[Path], rename: Rename, opened: ExitStack) -> dict[str, Any]:

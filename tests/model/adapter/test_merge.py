@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from blip2_serve.config import Settings
 from blip2_serve.images import Upload
+from blip2_serve.model.calibration import Calibration
 from blip2_serve.model.load import LoadedModel, load_model
 from blip2_serve.model.models import load_models
 from blip2_serve.model.reference import Reference
@@ -182,8 +183,13 @@ def test_the_tower_is_shared_with_a_matching_model_unless_the_adapter_changed_it
     assert loaded.retrieval.shares_tower is shares
 
 
-def test_how_often_the_base_model_is_right_says_nothing_of_the_merged_one(tmp_path: Path) -> None:
-    base = save_tiny_checkpoint(tmp_path / "base", "opt")
+def test_how_often_the_base_model_is_right_says_nothing_of_the_merged_one(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoints["opt"], tmp_path / "base"))
     adapter = save_adapter(tmp_path / "adapter", base, target_modules=["q_proj"])
-    (base / "confidence.json").write_text('{"log_likelihoods": [-3.0, -1.0], "confidences": [0.2, 0.9]}')
+    measured = Calibration(((-3.0, 0.2), (-1.0, 0.9)), 100)
+    measured.write(base / "confidence.json")
     assert load_with(base, adapter).calibration is None
+    measured.write(adapter / "confidence.json")
+    assert load_with(base, adapter).calibration == measured

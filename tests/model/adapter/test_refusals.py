@@ -60,6 +60,21 @@ def test_an_adapter_from_the_hub_as_the_model_says_what_to_set(adapter: Path, mo
     assert "'someone/lora' is an adapter" in refusal(Settings(model="someone/lora", device="cpu"))
 
 
+def test_of_a_hub_repository_only_the_adapter_is_downloaded(
+    base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def download(repo_id: str, **options: Any) -> str:
+        asked.update(options, repo_id=repo_id)
+        return str(adapter)
+
+    monkeypatch.setattr("blip2_serve.model.locate.snapshot_download", download)
+    check_start(settings_with(base, "someone/lora", adapter_revision="v2"))
+    assert (asked["repo_id"], asked["revision"]) == ("someone/lora", "v2")
+    assert set(asked["allow_patterns"]) == {"adapter_config.json", "adapter_model.safetensors", "confidence.json"}
+
+
 def test_an_adapter_as_the_matching_model_is_refused(adapter: Path) -> None:
     said = refusal(Settings(model="demo", device="cpu", retrieval_model=str(adapter)))
     assert "adapters are merged into BLIP2_MODEL alone" in said
@@ -179,8 +194,9 @@ def test_an_adapter_for_another_size_or_family_is_refused_with_the_name_of_its_b
 
 def test_numbers_that_are_not_finite_are_refused_at_load(base: Path, adapter: Path) -> None:
     rewrite(adapter, {f"{Q_PROJ}.lora_A.weight": torch.full((8, 32), torch.nan)})
-    with pytest.raises(StartupError, match="NaNs detected"):
+    with pytest.raises(StartupError, match="NaNs detected") as caught:
         load_with(base, adapter)
+    assert "\n" not in caught.value.message
 
 
 def test_without_peft_the_start_says_what_to_install(
