@@ -13,6 +13,7 @@ from transformers.core_model_loading import rename_source_key
 
 from blip2_serve.errors import StartupError
 from blip2_serve.families import Architecture
+from blip2_serve.memory import give_back_free_memory
 from blip2_serve.model.adapter.files import Adapter
 from blip2_serve.model.device import Placement
 from blip2_serve.model.locate import Shape, weight_files
@@ -97,6 +98,8 @@ def load_weights(folder: Path, placement: Placement, family: Architecture, adapt
     _refuse(f"the checkpoint in {folder.name!r}", "are missing", sorted(report["missing_keys"]))
     if placement.device_map == "auto":
         _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
+    if adapter is not None:
+        give_back_free_memory()  # merging leaves a hole the size of each merged layer
     # Weights placed by `device_map` must not be moved, packed ones least of all.
     model = model if placed else model.to(placement.device)
     return model.eval().requires_grad_(False)
