@@ -48,6 +48,8 @@ class Settings(BaseModel):
 
     model: str = Field(DEFAULT_MODEL, description="demo, demo-t5, a hub id or a folder; none for no captions")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
+    adapter: str | None = Field(None, description="a folder or a hub id with a LoRA adapter for BLIP2_MODEL")
+    adapter_revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     retrieval_model: str = Field("off", description="off, demo-itm, a hub id or a folder")
     retrieval_revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
@@ -140,6 +142,8 @@ class Settings(BaseModel):
             raise StartupError(
                 f"{settings.spelled('model')} leaves nothing to serve: set BLIP2_RETRIEVAL_MODEL, or BLIP2_MODEL."
             )
+        if settings.adapter is not None and not settings.writes_text:
+            raise StartupError(f"{settings.spelled('adapter')} is merged into BLIP2_MODEL, which is none: set it.")
         return settings
 
     @property

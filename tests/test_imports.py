@@ -32,6 +32,7 @@ ALLOWED = {
     "httpx": {"blip2_serve/images/"},
     "mcp": {"blip2_serve/api/mcp/server.py"},
     "mcp_types": {"blip2_serve/api/mcp/server.py"},
+    "peft": {"blip2_serve/model/adapter/merge.py"},
     "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "blip2_serve/service.py", "blip2_serve/bentoml_compat.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},

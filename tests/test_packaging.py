@@ -23,6 +23,7 @@ RANGES = {
     "requirements-ui.txt": EXTRAS["ui"],
     "requirements-mcp.txt": EXTRAS["mcp"],
     "requirements-quantize.txt": EXTRAS["quantize"],
+    "requirements-adapter.txt": EXTRAS["adapter"],
 }
 
 
