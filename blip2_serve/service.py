@@ -19,6 +19,7 @@ from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.middleware.pace import Pace
+from blip2_serve.api.middleware.remarks import Remarks
 from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
@@ -248,6 +249,7 @@ Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-def
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Remarks)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths=_LARGE_BODIES)  # type: ignore[attr-defined]

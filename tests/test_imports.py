@@ -11,7 +11,7 @@ PACKAGE = ROOT / "blip2_serve"
 
 # From the bottom up: a module imports only from its own layer and the layers before it.
 LAYERS = [
-    {"errors", "options", "families", "clients", "memory"},
+    {"errors", "options", "families", "clients", "memory", "remarks"},
     {"config"},
     {"images"},
     {"model"},
