@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, Part, UnsupportedImage
 from blip2_serve.images.formats import heif
-from blip2_serve.images.formats.files import plain_file
+from blip2_serve.images.formats.files import is_known, plain_file
 from blip2_serve.images.formats.jpeg import load_cut_jpeg
 from blip2_serve.images.formats.orientation import UPRIGHT
 from blip2_serve.images.formats.plain import PlainFile, check_pieces
@@ -168,29 +168,22 @@ class _Header(io.BytesIO):
 
 def _open(data: bytes) -> Image.Image:
     file = _Header(data)
-    is_heif = heif.is_heif(data)
     try:
-        image = Image.open(file, formats=(heif.FORMAT,) if is_heif else FORMATS)
+        image = Image.open(file, formats=(heif.FORMAT,) if heif.is_heif(data) else FORMATS)
         file.num_pieces = -math.inf
         return image
     except (InvalidImage, MemoryError):
         raise
-    except UnidentifiedImageError as error:
-        if not is_heif:
+    except Exception as error:  # see decode_image
+        if isinstance(error, UnidentifiedImageError) and not is_known(data):
             raise _unsupported(data) from None
-        raise _damaged_header() from error
-    except Exception:  # see decode_image
-        raise _damaged_header() from None
+        raise InvalidImage("The picture's header is damaged: send it again.", about=Part.IMAGE) from None
 
 
 def _unsupported(data: bytes) -> UnsupportedImage:
     words = f"{_FORMATS_IN_WORDS}, HEIC or AVIF" if heif.has_reader() else f"{_FORMATS_IN_WORDS} or AVIF"
     advice = what_to_do(data) or f"The file is not a picture that can be read: send {words}."
     return UnsupportedImage(advice, about=Part.IMAGE)
-
-
-def _damaged_header() -> InvalidImage:
-    return InvalidImage("The picture's header is damaged: send it again.", about=Part.IMAGE)
 
 
 def _size_of_webp(data: bytes) -> tuple[int, int] | None:

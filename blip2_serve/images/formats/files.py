@@ -19,9 +19,18 @@ def plain_file(data: bytes, *, keeps_profile: bool) -> PlainFile:
         return plain_jpeg(data, keeps_profile=keeps_profile)
     if data.startswith(SIGNATURE):
         return plain_png(data, keeps_profile=keeps_profile)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+    if _is_webp(data):
         return plain_webp(data)
     if heif.is_heif(data):
         heif.check_reader()
         return PlainFile(data, UPRIGHT)  # libheif turns it, by the container's orientation; EXIF repeats that
     return avif.plain_avif(data) if avif.is_avif(data) else PlainFile(data)
+
+
+def is_known(data: bytes) -> bool:
+    """True of a file that begins as one of these formats, whatever follows."""
+    return data.startswith((START, SIGNATURE)) or _is_webp(data) or heif.is_heif(data)
+
+
+def _is_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
