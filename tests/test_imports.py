@@ -30,6 +30,7 @@ ALLOWED = {
     "fastapi": {"blip2_serve/api/", "blip2_serve/ui/"},
     "gradio": {"blip2_serve/ui/"},
     "httpx": {"blip2_serve/images/"},
+    "pillow_heif": {"blip2_serve/images/formats/heif.py"},
     "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "blip2_serve/service.py", "blip2_serve/bentoml_compat.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},
