@@ -8,21 +8,30 @@ from PIL import Image, ImageCms
 
 # Profiles of printers' inks have up to 2 or 3 MB.
 MAX_PROFILE_BYTES = 4 * 2**20
+# Converting takes longer than decoding. What is larger is halved, or more, first: the model sees a small square anyway.
+_MAX_PIXELS = 4_000_000
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert by an ICC profile; a picture whose profile is missing, too large, broken or of another mode stays as is.
 
-    Returns mode RGB or RGBA where it converts. An alpha channel stays.
+    Returns mode RGB or RGBA where it converts, reduced to about 4 million pixels. An alpha channel stays.
     """
     if not profile or len(profile) > MAX_PROFILE_BYTES:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return _converted(image, source, source.profile.xcolor_space.strip())
+        return _converted(_reduced(image), source, source.profile.xcolor_space.strip())
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return image
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """Average blocks of pixels, where their values are colours and none of them is a code."""
+    factor = int((image.width * image.height / _MAX_PIXELS) ** 0.5)
+    can_be = image.mode in ("L", "LA", "RGB", "RGBA", "CMYK") and "transparency" not in image.info
+    return image.reduce(factor) if factor > 1 and can_be else image
 
 
 def _converted(image: Image.Image, source: ImageCms.ImageCmsProfile, space: str) -> Image.Image:

@@ -56,7 +56,7 @@ def test_a_turned_photo_is_turned_once(orientation: int) -> None:
     exif = Image.Exif()
     exif[files.ORIENTATION] = orientation
     lying = files.saved(marked, "PNG", exif=exif)
-    data = heic(marked, exif=exif)
+    data = heic(marked, exif=exif.tobytes())
     assert (b"irot" in data or b"imir" in data) == (orientation > 1)
     assert distance(load_image(data, LIMIT).image, load_image(lying, LIMIT).image) < 3
 

@@ -130,3 +130,18 @@ def test_pictures_that_are_read_otherwise_have_other_keys() -> None:
     assert len(keys) == 4
     assert Reading().mark(bytes(32)) == bytes(32), "folders of the default's image tokens stay valid"
     assert [Reading.unpack(reading.pack()) for reading in readings] == readings
+
+
+@pytest.mark.parametrize(("format_", "mode"), CASES)
+def test_a_large_picture_is_reduced_first_and_looks_the_same(
+    format_: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"lossless": True} if format_ == "WEBP" else {}
+    drawn = files.photograph(8, 6).resize((160, 120), Image.Resampling.BILINEAR).convert(mode)
+    data = files.saved(drawn, format_, icc_profile=INKS if mode == "CMYK" else WIDE, **options)
+    whole = load_image(data, LIMIT, SRGB).image
+    monkeypatch.setattr("blip2_serve.images.pixels.color._MAX_PIXELS", 160 * 120 // 4)
+    reduced = load_image(data, LIMIT, SRGB).image
+    assert reduced.size == ((160, 120) if mode == "P" else (80, 60))
+    small = [np.frombuffer(squash(image, 28, 3), np.uint8).astype(int) for image in (whole, reduced)]
+    assert np.abs(small[0] - small[1]).mean() < 2
