@@ -60,6 +60,8 @@ class Settings(BaseModel):
     quantize: Literal["none", "int8", "int4"] = Field("none", description="none, int8 or int4")
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
+    truncated_images: Literal["refuse", "accept"] = Field("refuse", description="refuse or accept")
+    color: Literal["reference", "srgb"] = Field("reference", description="reference or srgb")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
     max_batch_bytes: int = Field(200_000_000, ge=1024, description="a whole number of bytes, at least 1024")
     max_rows: int | None = Field(

@@ -24,6 +24,7 @@ from blip2_serve.api.middleware.cross_origin import CrossOrigin, Preflights
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.middleware.pace import Pace
 from blip2_serve.api.middleware.relative_redirects import RelativeRedirects
+from blip2_serve.api.middleware.remarks import Remarks
 from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
@@ -284,6 +285,7 @@ Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Preflights, origins=_allowed_origins)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Documents, frame_policy=_frame_policy)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Remarks)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths=_LARGE_BODIES)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(RelativeRedirects)  # type: ignore[attr-defined]
