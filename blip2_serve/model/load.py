@@ -19,6 +19,7 @@ from blip2_serve.model.calibration import Calibration
 from blip2_serve.model.calibration import read as read_calibration
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
+from blip2_serve.model.foreign.image_token import name_image_token
 from blip2_serve.model.locate import (
     INSTRUCTION_TOKENIZER,
     count_parameters,
@@ -118,6 +119,7 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     with one_line(f"{name}: the tokenizer cannot be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         instruction_tokenizer = _instruction_tokenizer(family, folder)
+        name_image_token(config, tokenizer)
     with one_line(f"{name}: the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         check_image_size(name, config, image_processor)
@@ -136,10 +138,12 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     """
     parts = check_model(settings, folder)
     logger.info("%s on %s", settings.model, parts.placement.reason)
+    model = load_weights(folder, parts.placement, parts.family)
+    model.config.image_token_index = parts.config.image_token_index
     return LoadedModel(
         name=public_name(settings.model),
         family=parts.family,
-        model=load_weights(folder, parts.placement, parts.family),
+        model=model,
         tokenizer=parts.tokenizer,
         instruction_tokenizer=parts.instruction_tokenizer,
         image_processor=parts.image_processor,

@@ -138,11 +138,6 @@ def read_family(folder: Path, name: str) -> Family:
     if family is None:
         served = " and ".join(family.text_model_type.upper() for family in FAMILIES if family.model_type == kind)
         raise StartupError(f"{name} has a {language_model!r} language model; {served} ones are served.")
-    if config.get("image_token_index") is None:
-        raise StartupError(
-            f"{name} is an old conversion without image_token_index in its config.json:"
-            " download the current revision of the checkpoint."
-        )
     return family
 
 
