@@ -60,7 +60,7 @@ def is_matching_only(model: str) -> bool:
 
 
 def public_name(model: str) -> str:
-    """Return a model's public name: a hub id or a bundled name as it is, LAVIS's as a hub id, a folder without its path.
+    """Return a model's public name: a hub id or a bundled name as it is, LAVIS's as a hub id, a folder without path.
 
     The name travels in a header, so non-ASCII characters are percent-encoded.
     """

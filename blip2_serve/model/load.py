@@ -28,7 +28,7 @@ from blip2_serve.model.locate import (
     read_headers,
 )
 from blip2_serve.model.quantization import check_quantization
-from blip2_serve.model.weights import check_weights, load_weights, model_class
+from blip2_serve.model.weights import check_weights, empty_model, load_weights, model_class
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def check_config(name: str, family: Architecture, folder: Path) -> tuple[Any, in
     with one_line(f"{name}: config.json does not describe a BLIP-2"):
         config = model_class(family).config_class.from_pretrained(folder)
         headers = read_headers(folder, name)
-        check_weights(name, family, config, headers)
+        check_weights(name, empty_model(family, config), headers)
     return config, count_parameters(folder, name)
 
 

@@ -7,6 +7,7 @@ Faults of a checkpoint's files are found before a worker starts: `bentoml serve`
 import hashlib
 import json
 import math
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,22 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.families import FAMILIES, RETRIEVAL, Family, find_family
 from blip2_serve.model.calibration import FILE as CONFIDENCE_FILE
-from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING, is_matching_only
+from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING, CHECKPOINTS, hub_id, is_matching_only
+from blip2_serve.model.foreign.lavis import WITHOUT_COUNTERPART
 
 Shape = tuple[int, ...]
 
 # safetensors only: other weight formats run code when they are read.
-_WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 # transformers' folder for the tokenizer of a Q-Former that reads the prompt.
 INSTRUCTION_TOKENIZER = "qformer_tokenizer"
+_LAVIS_FILE = (
+    "is a file of LAVIS's, which is not read: use the model's name (pretrain_opt2.7b, say), or convert your own with"
+    " convert_blip_2_original_to_pytorch.py of transformers 4.45"
+)
+_LFS_POINTER = b"version https://git-lfs"
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 _SUGGESTION = "set BLIP2_MODEL to demo or demo-t5, to a folder or to a hub id such as Salesforce/blip2-opt-2.7b"
 _MATCHING_SUGGESTION = (
@@ -68,8 +77,10 @@ def locate_retrieval_checkpoint(settings: Settings) -> Path:
         StartupError: the model cannot be found or served.
     """
     name = settings.spelled("retrieval_model")
+    if hub_id(settings.retrieval_model) in CHECKPOINTS:
+        raise StartupError(f"{name} writes text: name it in BLIP2_MODEL instead, and {_MATCHING_SUGGESTION}.")
     folder = _find_folder(settings, "retrieval_model", "retrieval_revision", _MATCHING_SUGGESTION)
-    config = _read_json(folder / "config.json", name)
+    config = read_json(folder / "config.json", name)
     if RETRIEVAL.architecture not in (config.get("architectures") or []):
         raise StartupError(f"{name} does not match images with texts; {_MATCHING_SUGGESTION}.")
     _check_files(folder, name, _MATCHING_SUGGESTION)
@@ -82,19 +93,30 @@ def _find_folder(settings: Settings, field: str, revision_field: str, suggestion
         return settings.demo_folder / str(model)
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return folder
+        return _refuse_lavis_folder(folder, name)
+    if folder.suffix == ".pth":
+        raise StartupError(f"{name} {_LAVIS_FILE}.")
+    if instead := WITHOUT_COUNTERPART.get(model):
+        raise StartupError(f"{name} {instead}.")
     if folder.is_absolute() or model.startswith((".", "~")):
         raise StartupError(f"{name} is no folder: {suggestion}.")
     try:
-        return _download(model, getattr(settings, revision_field), f"BLIP2_{revision_field.upper()}")
+        return _download(hub_id(model), getattr(settings, revision_field), f"BLIP2_{revision_field.upper()}")
     except StartupError as problem:
         raise StartupError(f"{name} {problem.message}; {suggestion}.") from None
+
+
+def _refuse_lavis_folder(folder: Path, name: str) -> Path:
+    found = sorted(folder.glob("*.pth"))
+    if found and not (folder / "config.json").is_file():
+        raise StartupError(f"{name}: {found[0].name} {_LAVIS_FILE}.")
+    return folder
 
 
 def _download(repo_id: str, revision: str | None, revision_name: str) -> Path:
     at = f" at revision {revision!r}" if revision else ""
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_WANTED_FILES, etag_timeout=5))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=WANTED_FILES, etag_timeout=5))
     except HFValidationError:
         problem = "is neither a folder nor a hub id"
     except GatedRepoError:
@@ -127,9 +149,13 @@ def read_family(folder: Path, name: str) -> Family:
     Raises:
         StartupError: the config is missing or damaged, or names no family that is served.
     """
-    config = _read_json(folder / "config.json", name)
+    config = read_json(folder / "config.json", name)
     kind = config.get("model_type")
     language_model = (config.get("text_config") or {}).get("model_type", "opt")
+    if kind is None:
+        raise StartupError(
+            f"{name}: config.json has no model_type, so it is no checkpoint of transformers; {_SUGGESTION}."
+        )
     if kind not in [family.model_type for family in FAMILIES]:
         raise StartupError(f"{name} is a {kind!r} checkpoint, not a BLIP-2 one; {_SUGGESTION}.")
     if RETRIEVAL.architecture in (config.get("architectures") or []):
@@ -142,13 +168,30 @@ def read_family(folder: Path, name: str) -> Family:
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = _read_json(index, name).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise StartupError(f"{name}: {index.name} names no weights; download it again.")
-        return [folder / str(file) for file in sorted(set(weight_map.values()))]
-    return [folder / "model.safetensors"]
+    return _indexed(folder, INDEX, name) or [folder / WEIGHTS]
+
+
+def pickled_files(folder: Path, name: str) -> list[Path]:
+    """Return the files of weights in the format that is not read here; empty if there are none.
+
+    Raises:
+        StartupError: their index is damaged or names a file that is not there.
+    """
+    indexed = _indexed(folder, _PICKLED_INDEX, name)
+    for path in indexed:
+        if not path.is_file():
+            raise _incomplete(name, path.name)
+    return indexed or [path for path in [folder / _PICKLED] if path.is_file()]
+
+
+def _indexed(folder: Path, index: str, name: str) -> list[Path]:
+    """Return the files that an index names; empty without one."""
+    if not (folder / index).is_file():
+        return []
+    weight_map = read_json(folder / index, name).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise StartupError(f"{name}: {index} names no weights; download it again.")
+    return [folder / Path(str(file)).name for file in sorted(set(weight_map.values()))]
 
 
 def read_headers(folder: Path, name: str) -> dict[str, Shape]:
@@ -157,6 +200,7 @@ def read_headers(folder: Path, name: str) -> dict[str, Shape]:
     Raises:
         StartupError: a file is missing, cut short or damaged.
     """
+    _refuse_other_formats(folder, name)
     shapes: dict[str, Shape] = {}
     for path in _weight_files(folder, name):
         shapes |= _read_header(path, name)
@@ -191,14 +235,32 @@ def fingerprint(folder: Path, name: str, quantize: str = "none") -> bytes:
     return digest.digest()
 
 
+def _refuse_other_formats(folder: Path, name: str) -> None:
+    """Raise StartupError if the folder holds weights in other formats alone."""
+    if any((folder / file).is_file() for file in (WEIGHTS, INDEX)):
+        return
+    if any((folder / file).is_file() for file in (_PICKLED, _PICKLED_INDEX)):
+        raise StartupError(
+            f"{name} has its weights in {_PICKLED}, a format that can run code when it is read: write them as"
+            f" safetensors with `blip2-serve convert {shlex.quote(str(folder))}`."
+        )
+
+
 def _read_header(path: Path, name: str) -> dict[str, Shape]:
     if not path.is_file():
         raise _incomplete(name, path.name, "", " (only safetensors are read)")
+    if _is_lfs_pointer(path):
+        raise StartupError(f"{name}: {path.name} is a pointer of git-lfs, not the weights; run `git lfs pull` there.")
     try:
         with safe_open(path, framework="pt") as weights:  # opening it compares the header with the file's length
             return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise StartupError(f"{name}: {path.name} is cut short or damaged ({error}); download it again.") from None
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def check_cache_folder(folder: str | None) -> None:
@@ -219,7 +281,7 @@ def check_cache_folder(folder: str | None) -> None:
         ) from None
 
 
-def _read_json(path: Path, name: str) -> dict[str, Any]:
+def read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -21,14 +21,18 @@ def model_class(family: Architecture) -> Any:
     return getattr(transformers, family.architecture)
 
 
-def check_weights(name: str, family: Architecture, config: Any, headers: dict[str, Shape]) -> None:
-    """Compare names and shapes with the config's: transformers would draw missing weights at random.
+def empty_model(family: Architecture, config: Any) -> Any:
+    """Make a model without memory for its weights."""
+    with torch.device("meta"):
+        return model_class(family)(config)
+
+
+def check_weights(name: str, empty: Any, headers: dict[str, Shape]) -> None:
+    """Compare names and shapes with those of an `empty_model`: transformers would draw missing weights at random.
 
     Raises:
         StartupError: weights are missing or have another shape.
     """
-    with torch.device("meta"):
-        empty = model_class(family)(config)
     wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
     found = _as_loaded(empty, headers)
     tied: dict[str, str] = empty.all_tied_weights_keys
