@@ -1,4 +1,4 @@
-"""`blip2-serve convert` writes pickled weights as safetensors, the same to the bit, and runs nothing that is pickled."""
+"""`blip2-serve convert` writes pickled weights as safetensors, the same to the bit, and runs nothing in them."""
 
 import os
 import shutil
