@@ -41,11 +41,12 @@ def test_the_engine_gives_them_too(family: str) -> None:
     settings = Settings(model=str(FOLDER / family), device="cpu", dtype="float32")
     loaded = load_model(settings, FOLDER / family)
     cases = [case for case in ANSWERS[family] if case["prompt"]]
-    picture = Upload((FOLDER / "picture.png").read_bytes())
+    picture = (FOLDER / "picture.png").read_bytes()
 
     async def write(tasks: Tasks) -> list[str]:
-        made = [await tasks.caption(picture, case["prompt"], DecodingOptions(**case["decoding"])) for case in cases]
-        return [answer.text for answer in made]
+        options = [DecodingOptions(**case["decoding"]) for case in cases]
+        asked = zip(cases, options, strict=True)
+        return [(await tasks.caption(Upload(picture), case["prompt"], each)).text for case, each in asked]
 
     tasks = Tasks(loaded, settings)
     try:
