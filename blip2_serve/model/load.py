@@ -20,13 +20,11 @@ from blip2_serve.model.calibration import Calibration
 from blip2_serve.model.calibration import read as read_calibration
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
-from blip2_serve.model.locate import (
-    INSTRUCTION_TOKENIZER,
-    count_parameters,
-    fingerprint,
-    read_family,
-    read_headers,
-)
+from blip2_serve.model.files.fingerprint import fingerprint
+from blip2_serve.model.files.headers import count_parameters, read_headers
+from blip2_serve.model.files.reading import INSTRUCTION_TOKENIZER
+from blip2_serve.model.foreign.image_token import name_image_token
+from blip2_serve.model.locate import read_family
 from blip2_serve.model.quantization import check_quantization
 from blip2_serve.model.weights import check_weights, empty_model, load_weights, model_class, plan_adapter
 
@@ -62,7 +60,7 @@ class LoadedModel:
         instruction_tokenizer: the Q-Former's, None where it reads no prompt.
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image tokens, prompt and new tokens together.
-        fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`, and with the adapter.
+        fingerprint: 32 bytes that change with the weights, see `files.fingerprint`, and with the adapter.
         calibration: how often captions are right; None where nobody has measured.
     """
 
@@ -120,6 +118,7 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     with one_line(f"{name}: the tokenizer cannot be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         instruction_tokenizer = _instruction_tokenizer(family, folder)
+        name_image_token(config, tokenizer)
     with one_line(f"{name}: the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         check_image_size(name, config, image_processor)
@@ -143,10 +142,12 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
     adapter, name = parts.adapter, public_name(settings.model)
     logger.info("%s%s on %s", settings.model, f" with {adapter.name}" if adapter else "", parts.placement.reason)
     fingerprint_of_base = fingerprint(folder, settings.spelled("model"), settings.quantize)
+    model = load_weights(folder, parts.placement, parts.family, adapter)
+    model.config.image_token_index = parts.config.image_token_index
     return LoadedModel(
         name=f"{name}+{adapter.name}" if adapter else name,
         family=parts.family,
-        model=load_weights(folder, parts.placement, parts.family, adapter),
+        model=model,
         tokenizer=parts.tokenizer,
         instruction_tokenizer=parts.instruction_tokenizer,
         image_processor=parts.image_processor,
@@ -182,7 +183,7 @@ def check_config(name: str, family: Architecture, folder: Path) -> tuple[Any, in
     with one_line(f"{name}: config.json does not describe a BLIP-2"):
         config = model_class(family).config_class.from_pretrained(folder)
         headers = read_headers(folder, name)
-        check_weights(name, family, config, headers)
+        check_weights(name, empty_model(family, config), headers)
     return config, count_parameters(folder, name)
 
 

@@ -16,7 +16,7 @@ from blip2_serve.families import Architecture
 from blip2_serve.memory import give_back_free_memory
 from blip2_serve.model.adapter.files import Adapter
 from blip2_serve.model.device import Placement
-from blip2_serve.model.locate import Shape, weight_files
+from blip2_serve.model.files.headers import Shape, weight_files
 from blip2_serve.model.quantization import quantization_config
 
 if TYPE_CHECKING:
@@ -34,13 +34,12 @@ def empty_model(family: Architecture, config: Any) -> Any:
         return model_class(family)(config)
 
 
-def check_weights(name: str, family: Architecture, config: Any, headers: dict[str, Shape]) -> None:
-    """Compare names and shapes with the config's: transformers would draw missing weights at random.
+def check_weights(name: str, empty: Any, headers: dict[str, Shape]) -> None:
+    """Compare names and shapes with those of an `empty_model`: transformers would draw missing weights at random.
 
     Raises:
         StartupError: weights are missing or have another shape.
     """
-    empty = empty_model(family, config)
     wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
     found = _as_loaded(empty, headers)
     tied: dict[str, str] = empty.all_tied_weights_keys

@@ -13,7 +13,8 @@ from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.adapter.mistaken import CONFIG
 from blip2_serve.model.checkpoints import public_name
-from blip2_serve.model.locate import Shape, find_folder
+from blip2_serve.model.files.headers import Shape
+from blip2_serve.model.locate import find_folder
 
 WEIGHTS = "adapter_model.safetensors"
 REQUIREMENTS = "requirements-adapter.txt"
