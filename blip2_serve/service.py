@@ -14,11 +14,14 @@ from blip2_serve import bentoml_compat
 from blip2_serve.api.connection import bound_connections
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.hf.app import PATHS as HF_PATHS
+from blip2_serve.api.hf.app import hf_app
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.middleware.pace import Pace
+from blip2_serve.api.middleware.plain_errors import PlainErrors
 from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
@@ -30,6 +33,9 @@ from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
 from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields, images_body, texts_body
 from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.native.match import MatchAnswer, MatchFields
+from blip2_serve.api.ollama.app import MODEL_PATHS as OLLAMA_MODEL_PATHS
+from blip2_serve.api.ollama.app import PATHS as OLLAMA_PATHS
+from blip2_serve.api.ollama.app import ollama_app
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openapi.pages import Documents
@@ -60,6 +66,8 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(hf_app(_running_tasks), path="/hf", name="hf")
+@bentoml.asgi_app(ollama_app(_running_tasks), path="/api", name="ollama")
 @bentoml.asgi_app(rerank_app(_running_tasks), path="/v2", name="rerank")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
@@ -221,7 +229,9 @@ class Blip2:
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
 _MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank"]
+_MODEL_PATHS += [*(f"/api{path}" for path in OLLAMA_MODEL_PATHS), *(f"/hf{path}" for path in HF_PATHS)]
 _MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/"]
+_MOUNTED += [*(f"/api{path}" for path in OLLAMA_PATHS), *(f"/hf{path}" for path in HF_PATHS)]
 bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
 bound_connections()
 
@@ -248,6 +258,7 @@ def _trusted_networks() -> tuple[Network, ...]:
 
 # Outermost first.
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(PlainErrors, prefixes=("/api/", "/hf/"))  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
