@@ -258,7 +258,7 @@ def _trusted_networks() -> tuple[Network, ...]:
 
 # Outermost first.
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(PlainErrors, prefixes=("/api/", "/hf/"))  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(PlainErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]

@@ -9,14 +9,14 @@ from fastapi import FastAPI, Request, Response
 from blip2_serve.api.body import read_json_or_picture
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import FieldNames, add_error_answers
-from blip2_serve.api.hf.labels import Labelled, Labels, labelled
+from blip2_serve.api.hf.labels import Labels, TaskLabel, labelled
 from blip2_serve.api.hf.request import TaskInput, read_task
 from blip2_serve.api.hf.schema import ANSWERED, CAPTIONED, LABELLED
 from blip2_serve.api.hf.writing import (
     CAPTION_NAMES,
     QUESTION_NAMES,
-    Answered,
-    Caption,
+    TaskAnswer,
+    TaskCaption,
     answer_options,
     answers,
     caption_fields,
@@ -45,16 +45,16 @@ class _Endpoints:
     def __init__(self, get_tasks: Callable[[], Tasks]) -> None:
         self._get_tasks = get_tasks
 
-    async def image_to_text(self, request: Request, response: Response) -> list[Caption]:
+    async def image_to_text(self, request: Request, response: Response) -> list[TaskCaption]:
         """Caption a picture."""
         tasks, task, ignored = await self._read(request, CAPTION_NAMES)
         fields, image = caption_fields(task.values), await asyncio.to_thread(task.image)
         making = tasks.caption(image, fields.txt, fields.options(tasks.family), fields.output)
         made = await while_connected(request, making)
         response.headers.update({**_told(made.image_id, made.guards), **ignored.headers})
-        return [Caption(generated_text=made.text)]
+        return [TaskCaption(generated_text=made.text)]
 
-    async def visual_question_answering(self, request: Request, response: Response) -> list[Answered]:
+    async def visual_question_answering(self, request: Request, response: Response) -> list[TaskAnswer]:
         """Answer a question about a picture."""
         tasks, task, ignored = await self._read(request, QUESTION_NAMES)
         fields, num_answers = question_fields(task.values)
@@ -65,7 +65,7 @@ class _Endpoints:
         response.headers.update({**_told(done.image_id, done.guards), **ignored.headers})
         return answers(done)
 
-    async def zero_shot_image_classification(self, request: Request, response: Response) -> list[Labelled]:
+    async def zero_shot_image_classification(self, request: Request, response: Response) -> list[TaskLabel]:
         """Choose among labels for a picture."""
         tasks, task, ignored = await self._read(request, Labels.model_fields)
         asked, image = validate_fields(Labels, task.values), await asyncio.to_thread(task.image)

@@ -59,13 +59,13 @@ class Labels(BaseModel):
         return {template.replace("{}", label.strip(), 1).strip(): label.strip() for label in self.candidate_labels}
 
 
-class Labelled(BaseModel):
+class TaskLabel(BaseModel):
     """A label and its probability among the labels."""
 
     label: str
     score: float
 
 
-def labelled(choices: Sequence[Choice], labels: dict[str, str]) -> list[Labelled]:
+def labelled(choices: Sequence[Choice], labels: dict[str, str]) -> list[TaskLabel]:
     """The labels of the chosen answers, most probable first."""
-    return [Labelled(label=labels[choice.text], score=choice.probability) for choice in choices]
+    return [TaskLabel(label=labels[choice.text], score=choice.probability) for choice in choices]

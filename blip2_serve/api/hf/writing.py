@@ -19,13 +19,13 @@ QUESTION_NAMES = frozenset({"question", *DecodingFields.model_fields})
 FieldsT = TypeVar("FieldsT", bound=ImageFields)
 
 
-class Caption(BaseModel):
+class TaskCaption(BaseModel):
     """What image-to-text says of a picture."""
 
     generated_text: str
 
 
-class Answered(BaseModel):
+class TaskAnswer(BaseModel):
     """An answer to a question about a picture."""
 
     score: float = Field(description="the probability of its tokens, the end token not counted")
@@ -73,13 +73,13 @@ def answer_options(fields: AskFields, num_answers: int, family: Family) -> Decod
     return replace(options, num_beams=num_beams, num_return_sequences=num_answers)
 
 
-def answers(done: CompletedRequest) -> list[Answered]:
+def answers(done: CompletedRequest) -> list[TaskAnswer]:
     """The different answers, most probable first."""
     scores: dict[str, float] = {}
     for completion in done.completions:
         scores.setdefault(completion.text, _probability(completion))
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
-    return [Answered(score=score, answer=answer) for answer, score in ranked]
+    return [TaskAnswer(score=score, answer=answer) for answer, score in ranked]
 
 
 def _probability(completion: Completion) -> float:

@@ -17,7 +17,15 @@ from blip2_serve.api.inputs import image_of
 from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.ollama.answers import ChatAnswer, GenerateAnswer, Writer
 from blip2_serve.api.ollama.messages import FIELDS, Asked, asked_in_chat, asked_to_generate
-from blip2_serve.api.ollama.models import ModelList, RunningModels, ShownModel, check_name, listed, running, shown
+from blip2_serve.api.ollama.models import (
+    OllamaModels,
+    RunningOllamaModels,
+    ShownOllamaModel,
+    check_name,
+    listed,
+    running,
+    shown,
+)
 from blip2_serve.api.ollama.request import (
     CHAT_EXAMPLE,
     GENERATE_EXAMPLE,
@@ -35,10 +43,11 @@ from blip2_serve.tasks.verbs import Tasks
 # Those that ask the model come first.
 MODEL_PATHS = ("/generate", "/chat")
 PATHS = (*MODEL_PATHS, "/show", "/tags", "/ps", "/version")
+_LINES = {LineStream.media_type: {"schema": {"type": "string", "description": "an answer a line, the last one `done`"}}}
 _SHOW = {"type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}}
 
 
-class Version(BaseModel):
+class OllamaVersion(BaseModel):
     """Answer of /api/version: the version of this server."""
 
     version: str
@@ -51,19 +60,19 @@ class _Endpoints:
         self._get_tasks = get_tasks
         self._since = datetime.now(UTC)
 
-    async def ollama_version(self) -> Version:
+    async def ollama_version(self) -> OllamaVersion:
         """The version of this server."""
-        return Version(version=__version__)
+        return OllamaVersion(version=__version__)
 
-    async def ollama_tags(self) -> ModelList:
+    async def ollama_tags(self) -> OllamaModels:
         """The model that writes text, under its name and the aliases."""
-        return ModelList(models=listed(self._get_tasks(), self._since))
+        return OllamaModels(models=listed(self._get_tasks(), self._since))
 
-    async def ollama_ps(self) -> RunningModels:
+    async def ollama_ps(self) -> RunningOllamaModels:
         """The same, for it is in memory."""
-        return RunningModels(models=running(self._get_tasks(), self._since))
+        return RunningOllamaModels(models=running(self._get_tasks(), self._since))
 
-    async def ollama_show(self, request: Request) -> ShownModel:
+    async def ollama_show(self, request: Request) -> ShownOllamaModel:
         """One model by its name."""
         values = await read_json_body(request, '{"model": "blip2"}')
         return shown(values, self._get_tasks(), self._since)
@@ -93,7 +102,7 @@ def ollama_app(get_tasks: Callable[[], Tasks]) -> FastAPI:
     _add_get(app, "/tags", endpoints.ollama_tags)
     _add_get(app, "/ps", endpoints.ollama_ps)
     _add_get(app, "/version", endpoints.ollama_version)
-    _add_post(app, "/show", endpoints.ollama_show, _SHOW, ShownModel)
+    _add_post(app, "/show", endpoints.ollama_show, _SHOW, ShownOllamaModel)
     _add_post(app, "/generate", endpoints.ollama_generate, body_schema(GenerateRequest), GenerateAnswer)
     _add_post(app, "/chat", endpoints.ollama_chat, body_schema(ChatRequest), ChatAnswer)
     add_error_answers(app, FIELDS)
@@ -114,7 +123,7 @@ def _add_post(
         methods=["POST"],
         tags=["Ollama"],
         operation_id=endpoint.__name__,
-        responses={200: {"model": answer}},
+        responses={200: {"model": answer, **({"content": _LINES} if path in MODEL_PATHS else {})}},
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
     )
 

@@ -16,7 +16,7 @@ _TAG = ":latest"
 _NEVER = "2318-01-01T00:00:00Z"
 
 
-class Details(BaseModel):
+class OllamaDetails(BaseModel):
     """What kind of a model it is."""
 
     parent_model: str = ""
@@ -27,7 +27,7 @@ class Details(BaseModel):
     quantization_level: str
 
 
-class ListedModel(BaseModel):
+class OllamaModel(BaseModel):
     """A model in the list."""
 
     name: str
@@ -35,33 +35,33 @@ class ListedModel(BaseModel):
     modified_at: str
     size: int
     digest: str
-    details: Details
+    details: OllamaDetails
     capabilities: list[str]
 
 
-class ModelList(BaseModel):
+class OllamaModels(BaseModel):
     """Answer of /api/tags."""
 
-    models: list[ListedModel]
+    models: list[OllamaModel]
 
 
-class RunningModel(ListedModel):
+class RunningOllamaModel(OllamaModel):
     """A model in memory."""
 
     expires_at: str
     size_vram: int
 
 
-class RunningModels(BaseModel):
+class RunningOllamaModels(BaseModel):
     """Answer of /api/ps."""
 
-    models: list[RunningModel]
+    models: list[RunningOllamaModel]
 
 
-class ShownModel(BaseModel):
+class ShownOllamaModel(BaseModel):
     """Answer of /api/show."""
 
-    details: Details
+    details: OllamaDetails
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
@@ -82,18 +82,18 @@ def check_name(name: str, tasks: Tasks) -> None:
         check_model(name, tasks.model_name, tasks)
 
 
-def listed(tasks: Tasks, since: datetime) -> list[ListedModel]:
+def listed(tasks: Tasks, since: datetime) -> list[OllamaModel]:
     """List the model that writes text, under its name and the aliases; none if there is none."""
     names = [tasks.model_name, *tasks.settings.aliases] if tasks.writes_text else []
     return [_listed(name, tasks, since) for name in names]
 
 
-def running(tasks: Tasks, since: datetime) -> list[RunningModel]:
+def running(tasks: Tasks, since: datetime) -> list[RunningOllamaModel]:
     """List the same, all in memory."""
-    return [RunningModel(**each.model_dump(), expires_at=_NEVER, size_vram=0) for each in listed(tasks, since)]
+    return [RunningOllamaModel(**each.model_dump(), expires_at=_NEVER, size_vram=0) for each in listed(tasks, since)]
 
 
-def shown(values: dict[str, object], tasks: Tasks, since: datetime) -> ShownModel:
+def shown(values: dict[str, object], tasks: Tasks, since: datetime) -> ShownOllamaModel:
     """Show the model that a body names, as `model` or as `name`, which older clients send.
 
     Raises:
@@ -104,7 +104,7 @@ def shown(values: dict[str, object], tasks: Tasks, since: datetime) -> ShownMode
         raise UnknownModel('Say which model: {"model": "blip2"}.', about="model")
     check_name(name, tasks)
     family, listed = tasks.family, _listed(name, tasks, since)
-    return ShownModel(
+    return ShownOllamaModel(
         details=listed.details,
         model_info={"general.architecture": family.model_type, "general.basename": tasks.model_name},
         capabilities=listed.capabilities,
@@ -115,13 +115,13 @@ def shown(values: dict[str, object], tasks: Tasks, since: datetime) -> ShownMode
     )
 
 
-def _listed(name: str, tasks: Tasks, since: datetime) -> ListedModel:
+def _listed(name: str, tasks: Tasks, since: datetime) -> OllamaModel:
     tagged, family = f"{_untagged(name)}{_TAG}", tasks.family.name
     if ":" in _untagged(name):
         tagged = name
-    details = Details(family=family, families=[family], quantization_level=tasks.settings.quantize)
+    details = OllamaDetails(family=family, families=[family], quantization_level=tasks.settings.quantize)
     digest = hashlib.sha256(tasks.model_name.encode()).hexdigest()
-    return ListedModel(
+    return OllamaModel(
         name=tagged,
         model=tagged,
         modified_at=timestamp(since),
