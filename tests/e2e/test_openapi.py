@@ -29,17 +29,6 @@ FOREIGN = (CHAT, "/v1/embeddings", *OLLAMA[:2], "/v1/rerank", "/v2/rerank")
 DURATIONS = {"total_duration", "prompt_eval_duration", "eval_duration"}
 NOT_THE_SAME = DURATIONS | {"created_at", "modified_at", "id", "created", "image_id"}
 NOT_THE_SAME |= {"confidence", "itm", "itm_logit", "vectors", "embedding"}
-    "created_at",
-    "modified_at",
-    "id",
-    "created",
-    "image_id",
-    "confidence",
-    "itm",
-    "itm_logit",
-    "vectors",
-    "embedding",
-}
 
 
 def examples() -> list[tuple[str, str, dict[str, Any]]]:

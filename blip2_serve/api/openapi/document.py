@@ -12,7 +12,7 @@ from blip2_serve.api.openapi.responses import describe_responses
 _DESCRIPTION = (
     "Captions, answers and conversations about pictures, by BLIP-2; texts matched with pictures, and vectors of both,"
     " where a matching model is loaded. Every error, those of paths and methods that are not there (404, 405) included,"
-    " is JSON in the shape Error, below /api and /hf in the shape PlainError; a request that is repeated as it was fails"
+    " is JSON in the shape Error, below /api and /hf as PlainError; a request that is repeated as it was fails"
     " again, unless its status is 429, 503 or 504."
 )
 _TAGS = [
