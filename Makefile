@@ -24,7 +24,7 @@ help:
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
-.venv/installed: requirements.txt requirements-ui.txt requirements-quantize.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-ui.txt requirements-quantize.txt requirements-mcp.txt requirements-adapter.txt requirements-heif.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
 	touch $@
@@ -63,7 +63,7 @@ bento: install
 image: bento
 	$(BIN)/bentoml containerize blip2:latest --backend $(BACKEND)
 
-# Needs Debian's chromium, buildah, debootstrap, bubblewrap, nodejs and npm; installs them where it may.
+# Needs Debian's chromium, nginx-light, buildah, debootstrap, bubblewrap, nodejs and npm; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow --durations=10

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from safetensors import SafetensorError, safe_open
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.families import FAMILIES, RETRIEVAL, Family, find_family
+from blip2_serve.model.adapter.mistaken import refuse_adapter
 from blip2_serve.model.calibration import FILE as CONFIDENCE_FILE
 from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING, is_matching_only
 
 Shape = tuple[int, ...]
 
 # safetensors only: other weight formats run code when they are read.
-_WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 # transformers' folder for the tokenizer of a Q-Former that reads the prompt.
 INSTRUCTION_TOKENIZER = "qformer_tokenizer"
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
@@ -53,7 +55,9 @@ def locate_checkpoint(settings: Settings) -> Path:
             f"{name} matches images with texts and has no language model: it cannot caption or answer; name it in"
             f" BLIP2_RETRIEVAL_MODEL instead, and {_SUGGESTION}, or to none."
         )
-    folder = _find_folder(settings, "model", "revision", _SUGGESTION)
+    folder = find_folder(settings, "model", "revision", _SUGGESTION)
+    if settings.adapter is None or not (folder / "config.json").is_file():
+        refuse_adapter(folder, name, "set BLIP2_ADAPTER to it, and BLIP2_MODEL to the model that it was made for")
     family = read_family(folder, name)
     _check_files(folder, name, _SUGGESTION)
     if family.reads_instruction and not any((folder / INSTRUCTION_TOKENIZER).glob("*.json")):
@@ -68,7 +72,8 @@ def locate_retrieval_checkpoint(settings: Settings) -> Path:
         StartupError: the model cannot be found or served.
     """
     name = settings.spelled("retrieval_model")
-    folder = _find_folder(settings, "retrieval_model", "retrieval_revision", _MATCHING_SUGGESTION)
+    folder = find_folder(settings, "retrieval_model", "retrieval_revision", _MATCHING_SUGGESTION)
+    refuse_adapter(folder, name, f"adapters are merged into BLIP2_MODEL alone; {_MATCHING_SUGGESTION}")
     config = _read_json(folder / "config.json", name)
     if RETRIEVAL.architecture not in (config.get("architectures") or []):
         raise StartupError(f"{name} does not match images with texts; {_MATCHING_SUGGESTION}.")
@@ -76,7 +81,14 @@ def locate_retrieval_checkpoint(settings: Settings) -> Path:
     return folder
 
 
-def _find_folder(settings: Settings, field: str, revision_field: str, suggestion: str) -> Path:
+def find_folder(
+    settings: Settings, field: str, revision_field: str, suggestion: str, wanted_files: Sequence[str] = _WANTED_FILES
+) -> Path:
+    """Return the local folder that the setting `field` names, downloaded if it is a hub id.
+
+    Raises:
+        StartupError: it is neither; `suggestion` says what to set.
+    """
     model, name = getattr(settings, field), settings.spelled(field)
     if model in (*BUNDLED, *BUNDLED_MATCHING):
         return settings.demo_folder / str(model)
@@ -86,15 +98,15 @@ def _find_folder(settings: Settings, field: str, revision_field: str, suggestion
     if folder.is_absolute() or model.startswith((".", "~")):
         raise StartupError(f"{name} is no folder: {suggestion}.")
     try:
-        return _download(model, getattr(settings, revision_field), f"BLIP2_{revision_field.upper()}")
+        return _download(model, getattr(settings, revision_field), f"BLIP2_{revision_field.upper()}", wanted_files)
     except StartupError as problem:
         raise StartupError(f"{name} {problem.message}; {suggestion}.") from None
 
 
-def _download(repo_id: str, revision: str | None, revision_name: str) -> Path:
+def _download(repo_id: str, revision: str | None, revision_name: str, wanted_files: Sequence[str]) -> Path:
     at = f" at revision {revision!r}" if revision else ""
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_WANTED_FILES, etag_timeout=5))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(wanted_files), etag_timeout=5))
     except HFValidationError:
         problem = "is neither a folder nor a hub id"
     except GatedRepoError:
@@ -146,7 +158,12 @@ def read_family(folder: Path, name: str) -> Family:
     return family
 
 
-def _weight_files(folder: Path, name: str) -> list[Path]:
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """Return the files that hold the checkpoint's weights, which need not exist.
+
+    Raises:
+        StartupError: the weights' index is damaged.
+    """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         weight_map = _read_json(index, name).get("weight_map")
@@ -163,7 +180,7 @@ def read_headers(folder: Path, name: str) -> dict[str, Shape]:
         StartupError: a file is missing, cut short or damaged.
     """
     shapes: dict[str, Shape] = {}
-    for path in _weight_files(folder, name):
+    for path in weight_files(folder, name):
         shapes |= _read_header(path, name)
     return shapes
 
@@ -186,7 +203,7 @@ def fingerprint(folder: Path, name: str, quantize: str = "none") -> bytes:
     described = [path for path in sorted(folder.glob("*.json")) if path.name != CONFIDENCE_FILE]
     for path in [*described, *sorted((folder / INSTRUCTION_TOKENIZER).glob("*.json"))]:
         digest.update(path.name.encode() + path.read_bytes())
-    for path in _weight_files(folder, name):
+    for path in weight_files(folder, name):
         about = path.stat()
         digest.update(f"{path.name} {about.st_size} {about.st_mtime_ns}".encode())
         with path.open("rb") as file:

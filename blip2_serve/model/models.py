@@ -29,11 +29,12 @@ class LoadedModels:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model that can be served: its name, where it would be placed, and its parameters."""
+    """A model that can be served: its name, where it would be placed, its parameters, and its adapter's name."""
 
     name: str
     placement: Placement
     num_parameters: int
+    adapter: str | None = None
 
 
 def find_models(settings: Settings) -> list[FoundModel]:
@@ -45,8 +46,9 @@ def find_models(settings: Settings) -> list[FoundModel]:
     found = []
     if settings.writes_text:
         folder = locate_checkpoint(settings)
-        placement = check_model(settings, folder).placement
-        found.append(FoundModel(settings.model, placement, count_parameters(folder, settings.spelled("model"))))
+        parts, num_parameters = check_model(settings, folder), count_parameters(folder, settings.spelled("model"))
+        adapter = parts.adapter.name if parts.adapter else None
+        found.append(FoundModel(settings.model, parts.placement, num_parameters, adapter))
     if settings.retrieves:
         folder, name = locate_retrieval_checkpoint(settings), settings.spelled("retrieval_model")
         placement = check_retrieval_model(settings, folder).placement

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from blip2_serve.api.inputs import TextInput, input_of
 from blip2_serve.api.leniency import Ignored, known_fields
@@ -26,13 +26,17 @@ _TOKEN_IDS = (
 )
 
 
+_ITEM = {"anyOf": [{"type": "string"}, {"type": "object"}]}
+_INPUT = {"anyOf": [*_ITEM["anyOf"], {"type": "array", "items": _ITEM, "minItems": 1, "maxItems": MAX_TEXTS}]}
+
+
 class EmbeddingsRequest(BaseModel):
     """Texts and pictures to turn into vectors."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str = Field("blip2", description='"blip2", or the name of the matching model')
-    input: list[Any] = Field(
+    input: Annotated[list[Any], WithJsonSchema(_INPUT)] = Field(
         min_length=1,
         max_length=MAX_TEXTS,
         description="a text, a picture (a data: URI, a URL, image-id: and an id), or up to 256 of them;"

@@ -46,7 +46,10 @@ def _header(description: str, schema: dict[str, Any], *, required: bool = True) 
 _IMAGE_ID = {
     "X-Image-Id": _header(
         "the picture's id, to be sent as img_id from then on", {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-    )
+    ),
+    "X-Truncated-Image": _header(
+        "the picture is cut short, and what is there was taken", {"type": "string", "enum": ["true"]}, required=False
+    ),
 }
 _MODEL = {"X-Model": _header("the model that answered", {"type": "string"})}
 _DROPPED = "earlier turns that did not fit into the context, the oldest"
