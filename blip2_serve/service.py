@@ -14,6 +14,7 @@ from blip2_serve import bentoml_compat
 from blip2_serve.api.connection import bound_connections
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.hf import app as hf
 from blip2_serve.api.mcp.endpoint import McpEndpoint
 from blip2_serve.api.mcp.errors import PATH as MCP_PATH
 from blip2_serve.api.mcp.errors import JsonRpcErrors
@@ -23,6 +24,7 @@ from blip2_serve.api.middleware.client import KnownClient
 from blip2_serve.api.middleware.cross_origin import CrossOrigin, Preflights
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.middleware.pace import Pace
+from blip2_serve.api.middleware.plain_errors import PlainErrors
 from blip2_serve.api.middleware.relative_redirects import RelativeRedirects
 from blip2_serve.api.middleware.remarks import Remarks
 from blip2_serve.api.middleware.throttle import Throttle
@@ -36,6 +38,7 @@ from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
 from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields, images_body, texts_body
 from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.native.match import MatchAnswer, MatchFields
+from blip2_serve.api.ollama import app as ollama
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.openapi.pages import Documents
@@ -70,6 +73,8 @@ async def _mcp(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(hf.hf_app(_running_tasks), path="/hf", name="hf")
+@bentoml.asgi_app(ollama.ollama_app(_running_tasks), path="/api", name="ollama")
 @bentoml.asgi_app(_mcp, path=MCP_PATH, name="mcp")
 @bentoml.asgi_app(rerank_app(_running_tasks), path="/v2", name="rerank")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
@@ -237,7 +242,9 @@ class Blip2:
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
 _MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank"]
+_MODEL_PATHS += [*(f"/api{path}" for path in ollama.MODEL_PATHS), *(f"/hf{path}" for path in hf.PATHS)]
 _MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/", MCP_PATH]
+_MOUNTED += [*(f"/api{path}" for path in ollama.PATHS), *(f"/hf{path}" for path in hf.PATHS)]
 bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
 
 
@@ -278,6 +285,7 @@ bound_connections(_keep_alive_s)
 # Outermost first.
 Blip2.add_asgi_middleware(CrossOrigin, origins=_allowed_origins)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(PlainErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(JsonRpcErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
