@@ -18,7 +18,7 @@ LAYERS = [
     {"engine"},
     {"tasks"},
     {"api"},
-    {"bentoml_compat"},
+    {"bentoml_compat", "front"},
     {"ui"},
     {"service", "cli"},
     {"__main__"},
