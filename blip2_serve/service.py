@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from blip2_serve import bentoml_compat
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import answer_errors
+from blip2_serve.api.front import stand_in_front
 from blip2_serve.api.hf import app as hf
 from blip2_serve.api.mcp.endpoint import McpEndpoint
 from blip2_serve.api.mcp.errors import PATH as MCP_PATH
@@ -32,7 +33,6 @@ from blip2_serve.api.openai.app import openai_app
 from blip2_serve.api.rerank.app import rerank_app
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
-from blip2_serve.front import stand_in_front
 from blip2_serve.memory import keep_what_is_loaded
 from blip2_serve.model.device import use_available_threads
 from blip2_serve.model.models import check_start, load_models

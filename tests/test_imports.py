@@ -18,7 +18,7 @@ LAYERS = [
     {"engine"},
     {"tasks"},
     {"api"},
-    {"bentoml_compat", "front"},
+    {"bentoml_compat"},
     {"ui"},
     {"service", "cli"},
     {"__main__"},

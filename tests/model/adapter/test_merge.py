@@ -132,6 +132,7 @@ def test_layers_are_packed_after_merging(bits: str, tmp_path: Path) -> None:
     assert_equal(load_with(base, adapter, quantize=bits), expected.model.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 def test_an_adapter_of_the_language_model_alone_fits(tiny_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     base = tiny_checkpoints["opt"]
     model = transformers_model(base)
