@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
-from blip2_serve.api.openai.stream import Chunks, EventStream
+from blip2_serve.api.openai.chat.chunks import Chunks
+from blip2_serve.api.openai.stream import EventStream
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import TokenEvent
 from blip2_serve.errors import Busy, DeadlineExceeded

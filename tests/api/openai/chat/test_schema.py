@@ -6,16 +6,16 @@ import jsonschema_rs
 import pytest
 
 from blip2_serve.api.leniency import Ignored
+from blip2_serve.api.openai.chat.request import validate_request
+from blip2_serve.api.openai.chat.schema import chat_schema
 from blip2_serve.api.openai.messages import read_conversation
-from blip2_serve.api.openai.request import validate_request
-from blip2_serve.api.openai.schema import body_schema
 from blip2_serve.errors import InvalidField
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 ASKED = {"role": "user", "content": [PICTURE, {"type": "text", "text": "what is it?"}]}
 ANSWERED = {"role": "assistant", "content": "a star", "refusal": None, "tool_calls": [], "annotations": []}
 BODY = {"model": "blip2", "messages": [ASKED]}
-SCHEMA = jsonschema_rs.validator_for(body_schema())
+SCHEMA = jsonschema_rs.validator_for(chat_schema())
 
 TAKEN: list[dict[str, Any]] = [
     {},
