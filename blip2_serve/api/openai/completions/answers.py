@@ -56,8 +56,7 @@ class Offsets:
         for token in tokens:
             told.tokens.append(token.text)
             told.token_logprobs.append(token.logprob)
-            likely = {each.text: each.logprob for each in reversed(token.likely)}
-            told.top_logprobs.append({**likely, token.text: token.logprob})
+            told.top_logprobs.append(_likely(token))
             told.text_offset.append(self._take(token.text))
         return told
 
@@ -67,3 +66,11 @@ class Offsets:
         self._is_stripped = self._is_stripped and not shown
         self._next += len(shown)
         return begins
+
+
+def _likely(token: ChosenToken) -> dict[str, float]:
+    """Tell the likeliest tokens, and the chosen one; of parts of characters, which look alike, the likeliest."""
+    likely: dict[str, float] = {}
+    for each in token.likely:
+        likely.setdefault(each.text, each.logprob)
+    return {**likely, token.text: token.logprob}
