@@ -21,7 +21,8 @@ REFUSED: Table = {**unsupported.REFUSED, "suffix": (("",), "BLIP-2 writes what f
 IGNORED: Table = {**unsupported.IGNORED, "best_of": ((1,), "n answers are drawn and n are returned")}
 
 _TEXT = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
-_PROMPT = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1}]}
+_LIST_OF_ONE = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1}
+_PROMPT = {"anyOf": [_TEXT, _LIST_OF_ONE, {"type": "null"}]}
 
 
 class CompletionRequest(WritingRequest):
