@@ -67,7 +67,7 @@ bento: install
 image: bento
 	$(BIN)/bentoml containerize blip2:latest --backend $(BACKEND)
 
-# Needs Debian's chromium, buildah, debootstrap, bubblewrap, nodejs and npm; installs them where it may.
+# Needs Debian's chromium, nginx-light, buildah, debootstrap, bubblewrap, nodejs and npm; installs them where it may.
 test-slow: install
 	scripts/install-debian-packages
 	$(BIN)/python -m pytest -m slow --durations=10

@@ -11,8 +11,9 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from blip2_serve import __version__
 from blip2_serve.clients import Network, networks_of
 from blip2_serve.errors import StartupError
 from blip2_serve.options import MAX_NUM_BEAMS
@@ -21,6 +22,9 @@ PREFIX = "BLIP2_"
 MAX_DEADLINE_S = 3600
 DEFAULT_MODEL = "Salesforce/blip2-opt-2.7b"
 NO_MODEL, NO_RETRIEVAL = "none", "off"
+ANY_HOST = "any"
+# Wikimedia and others serve nobody who does not say whom to ask.
+DEFAULT_USER_AGENT = f"blip2-serve/{__version__} (+https://pypi.org/project/blip2-serve/)"
 # A folder on disk, never a zip file: transformers and safetensors map the weights from their path.
 _PACKAGE = Path(str(files("blip2_serve")))
 
@@ -32,6 +36,9 @@ _SERVICE_LINK = re.compile(
 
 # A name, an IPv4 address, or an IPv6 address in brackets; perhaps a port.
 LISTED_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?")
+# A scheme and a host, perhaps with a port: nothing that could end the header it stands in.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9*._:\[\]-]+")
+_FRAMES = ("self", "none")
 
 
 class Settings(BaseModel):
@@ -69,10 +76,23 @@ class Settings(BaseModel):
     strict: Literal["on", "off"] = Field("off", description="on or off")
     model_aliases: str = Field("", description="names with commas between them, such as gpt-4o,captioner")
     any_model_name: Literal["on", "off"] = Field("off", description="on or off")
+    mcp_hosts: str = Field(
+        "", description="names with commas between them, such as captions.example.com,blip2:3000, or any"
+    )
     max_queue: int = Field(1024, ge=1, description="a whole number of waiting requests, at least 1")
     max_queue_s: float = Field(10.0, gt=0, le=MAX_DEADLINE_S, description="seconds of work, above 0, at most 3600")
     trusted_proxies: str = Field(
         "", description="addresses or networks with commas between them, such as 10.0.0.0/8,192.168.1.7"
+    )
+    cors_origins: str = Field(
+        "", description="* or origins with commas between them, such as https://app.example.com,http://localhost:5173"
+    )
+    frame_ancestors: str = Field(
+        "none", description="none, self, * or origins with commas between them, such as https://intra.example.com"
+    )
+    keep_alive_s: int = Field(75, ge=1, le=3600, description="a whole number of seconds, 1 to 3600")
+    user_agent: str = Field(
+        DEFAULT_USER_AGENT, pattern=r"^[!-~][ -~]{0,254}[!-~]$", description="printable ASCII, 2 to 256 characters"
     )
 
     @field_validator("image_urls")
@@ -81,6 +101,22 @@ class Settings(BaseModel):
         if not all(_is_host(host.strip()) for host in setting.split(",")):
             raise ValueError
         return setting.strip().lower()
+
+    @field_validator("mcp_hosts")
+    @classmethod
+    def _names_are_hosts(cls, setting: str) -> str:
+        if setting.strip() and not all(_is_host(host.strip()) for host in setting.split(",")):
+            raise ValueError
+        return setting.strip().lower()
+
+    @field_validator("cors_origins", "frame_ancestors")
+    @classmethod
+    def _origins_are_origins(cls, setting: str, info: ValidationInfo) -> str:
+        origins = _origins_in(setting)
+        words = ("*",) if info.field_name == "cors_origins" else ("*", *_FRAMES)
+        if not all(origin in words or _ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError
+        return ",".join(origins)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -136,6 +172,22 @@ class Settings(BaseModel):
         return networks_of(self.trusted_proxies)
 
     @property
+    def mcp_names(self) -> frozenset[str]:
+        """The names under which /mcp is served beside localhost and addresses; see `api/mcp/hosts.py`."""
+        return frozenset(host.strip() for host in self.mcp_hosts.split(",") if host.strip())
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may call the server; ("*",) for all."""
+        return _origins_in(self.cors_origins)
+
+    @property
+    def frame_policy(self) -> str:
+        """The Content-Security-Policy's frame-ancestors: the pages that may show ours inside."""
+        sources = _origins_in(self.frame_ancestors)
+        return " ".join(f"'{source}'" if source in _FRAMES else source for source in sources)
+
+    @property
     def examples(self) -> tuple[Path, ...]:
         """Example pictures for the web page: demo.jpeg in a clone or a Bento, then the package's own."""
         return *_PACKAGE.parent.glob("demo.jpeg"), *sorted(_PACKAGE.glob("ui/examples/*.jpeg"))
@@ -166,6 +218,11 @@ def keep_gradio_files_in(folder: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
+def _origins_in(setting: str) -> tuple[str, ...]:
+    """Split a list of origins; browsers write them in lower case and without a slash behind."""
+    return tuple(origin.strip().rstrip("/").lower() for origin in setting.split(",") if origin.strip())
+
+
 def _is_host(text: str) -> bool:
     listed = LISTED_HOST.fullmatch(text)
     if listed is None or int(listed["port"] or 80) not in range(1, 65_536):
@@ -191,62 +248,3 @@ def _explain(error: ValidationError, variables: Mapping[str, str]) -> str:
         return f"{variable} is not valid: expected {Settings.model_fields[name].description}."
     known = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)
     return f"{variable} is not a setting of blip2-serve: remove it, or use one of {known}."
-
-
-def available_cpus() -> int:
-    """Count the CPUs this process may use: the smaller of its affinity mask and its cgroup's quota, at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(Path("/sys/fs/cgroup"))
-    return max(1, min(allowed, int(quota)) if quota else allowed)
-
-
-def available_memory_bytes() -> int:
-    """Return the bytes of main memory still available: the smaller of free memory and the cgroup's room.
-
-    Raises:
-        OSError: the system has no /proc/meminfo.
-    """
-    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(meminfo["MemAvailable"].split()[0]) * 1024
-    room = _cgroup_room(Path("/sys/fs/cgroup"))
-    return free if room is None else max(0, min(free, room))
-
-
-def _cgroup_room(root: Path) -> int | None:
-    """Return the bytes left below the memory limit of cgroup v2 or v1; None without a limit.
-
-    Cgroups count cached file pages as used, although the kernel reclaims inactive ones at once. Weights read from
-    disk may fill the whole limit with them, so inactive file pages count as free here.
-    """
-    for limit, used, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-    ):
-        try:
-            taken = int((root / used).read_text()) - _inactive_file_bytes(root / stat)
-            return int((root / limit).read_text()) - taken
-        except (OSError, ValueError):  # ValueError: v2 writes "max" for no limit
-            continue
-    return None
-
-
-def _inactive_file_bytes(stat: Path) -> int:
-    try:
-        numbers = dict(line.split() for line in stat.read_text().splitlines())
-    except OSError:
-        return 0
-    # v1 includes child cgroups only under "total_"; v2 always does, under the plain name.
-    return int(numbers.get("total_inactive_file", numbers.get("inactive_file", 0)))
-
-
-def _cgroup_quota(root: Path) -> float | None:
-    """Return the CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`); None without a quota."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)

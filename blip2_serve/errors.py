@@ -3,7 +3,7 @@
 Blip2Error
   RequestError             the caller's fault; the message is safe to show
     InvalidField 400   InvalidImage 400   PromptTooLong 400   UrlNotAllowed 400   ImageFetchFailed 400
-    UnknownImage 404   UnknownModel 404
+    UnknownImage 404   UnknownModel 404   NotInstalled 404   HostNotAllowed 403
     ImageTooLarge 413   UnsupportedImage 415   UnsupportedBody 415
   Busy 429                 the server has enough to do; carries retry_after_s
   ClientGone 499           the caller left; only the log sees it
@@ -92,6 +92,20 @@ class UnknownModel(RequestError):
 
     status = 404
     code = "model_not_found"
+
+
+class NotInstalled(RequestError):
+    """This part of the server needs a package that is not installed."""
+
+    status = 404
+    code = "not_installed"
+
+
+class HostNotAllowed(RequestError):
+    """The request is for a name, or from a web page, that this part of the server does not trust."""
+
+    status = 403
+    code = "host_not_allowed"
 
 
 class ImageTooLarge(RequestError):

@@ -14,16 +14,21 @@ from blip2_serve import bentoml_compat
 from blip2_serve.api.connection import bound_connections
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.mcp.endpoint import McpEndpoint
+from blip2_serve.api.mcp.errors import PATH as MCP_PATH
+from blip2_serve.api.mcp.errors import JsonRpcErrors
 from blip2_serve.api.middleware.access_log import AccessLog
 from blip2_serve.api.middleware.body_limit import BodyLimit
 from blip2_serve.api.middleware.client import KnownClient
+from blip2_serve.api.middleware.cross_origin import CrossOrigin, Preflights
 from blip2_serve.api.middleware.early_refusal import EarlyRefusal
 from blip2_serve.api.middleware.pace import Pace
+from blip2_serve.api.middleware.relative_redirects import RelativeRedirects
 from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
-from blip2_serve.api.native.caption import CaptionFields, needs_review
+from blip2_serve.api.native.caption import CaptionFields, check_measured, needs_review
 from blip2_serve.api.native.caption_several import Captioned, CaptionSeveralAnswer, CaptionSeveralFields
 from blip2_serve.api.native.chat import ChatFields
 from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
@@ -59,7 +64,12 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     await bentoml.get_current_service()._page(scope, receive, send)
 
 
+async def _mcp(scope: Scope, receive: Receive, send: Send) -> None:
+    await bentoml.get_current_service()._mcp(scope, receive, send)
+
+
 @bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(_mcp, path=MCP_PATH, name="mcp")
 @bentoml.asgi_app(rerank_app(_running_tasks), path="/v2", name="rerank")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
 @bentoml.service(
@@ -80,6 +90,7 @@ class Blip2:
         use_available_threads(settings, loaded.num_parameters)
         self._tasks = Tasks(loaded.caption, settings, loaded.retrieval)
         self._page = WebPage()
+        self._mcp = McpEndpoint(self._tasks, settings)
 
     @bentoml.on_startup
     async def warm_up(self) -> None:
@@ -105,6 +116,7 @@ class Blip2:
     async def close(self) -> None:
         """Close the web page and end the engine's loop."""
         await self._page.close()
+        await self._mcp.close()
         self._tasks.close()
 
     def __is_alive__(self) -> bool:
@@ -117,6 +129,7 @@ class Blip2:
     @answer_errors
     async def generate(self, fields: CaptionFields, request: Request) -> str:
         """Caption a picture; with `txt`, give the caption that begins with it."""
+        check_measured(fields.min_confidence, measured=self._tasks.is_calibrated and not fields.txt)
         answer = self._tasks.caption(fields.image, fields.txt, fields.options(self._tasks.family), fields.output)
         return self._reply(await while_connected(request, answer), fields.min_confidence)
 
@@ -139,6 +152,7 @@ class Blip2:
     @answer_errors
     async def captions(self, fields: CaptionSeveralFields, request: Request) -> CaptionSeveralAnswer:
         """Caption a picture several times, and say what each caption is worth."""
+        check_measured(fields.min_confidence, measured=self._tasks.is_calibrated and not fields.txt)
         options = fields.options(self._tasks.family)
         explains, guards = fields.explain, fields.guards
         making = self._tasks.caption_several(
@@ -160,6 +174,7 @@ class Blip2:
     @answer_errors
     async def batch(self, fields: BatchFields, request: Request) -> BatchAnswer:
         """Caption many pictures, or ask about each of them."""
+        check_measured(fields.min_confidence, measured=self._tasks.is_calibrated and fields.only_captions)
         options = fields.options(self._tasks.family)
         results = self._tasks.batch(fields.imgs, fields.texts, fields.task, options, fields.output)
         answer = BatchAnswer.of(await while_connected(request, results), fields.min_confidence)
@@ -221,9 +236,8 @@ class Blip2:
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
 _MODEL_PATHS = [*_ENDPOINTS, *(f"/v1{path}" for path in OPENAI_PATHS if path != "/models"), "/v2/rerank"]
-_MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/"]
+_MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/", MCP_PATH]
 bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
-bound_connections()
 
 
 def _max_request_bytes() -> int:
@@ -246,12 +260,30 @@ def _trusted_networks() -> tuple[Network, ...]:
     return _settings().trusted_networks
 
 
+def _allowed_origins() -> tuple[str, ...]:
+    return _settings().allowed_origins
+
+
+def _frame_policy() -> str:
+    return _settings().frame_policy
+
+
+def _keep_alive_s() -> int:
+    return _settings().keep_alive_s
+
+
+bound_connections(_keep_alive_s)
+
 # Outermost first.
+Blip2.add_asgi_middleware(CrossOrigin, origins=_allowed_origins)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(JsonRpcErrors)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(Documents)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Preflights, origins=_allowed_origins)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(Documents, frame_policy=_frame_policy)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
 Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths=_LARGE_BODIES)  # type: ignore[attr-defined]
+Blip2.add_asgi_middleware(RelativeRedirects)  # type: ignore[attr-defined]

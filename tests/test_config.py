@@ -1,10 +1,8 @@
 """Settings come from BLIP2_* alone; an error about one is a single line."""
 
-from pathlib import Path
-
 import pytest
 
-from blip2_serve.config import DEFAULT_MODEL, Settings, _cgroup_quota, _cgroup_room, available_cpus
+from blip2_serve.config import DEFAULT_MODEL, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.options import MAX_NUM_BEAMS
 
@@ -38,6 +36,12 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("BLIP2_MAX_REQUEST_BYTES", "20MB", "bytes"),
         ("BLIP2_DEADLINE_S", "nan", "seconds"),
         ("BLIP2_MAX_ROWS", "15", "16 to 4096"),
+        ("BLIP2_CORS_ORIGINS", "app.example.com", "origins"),
+        ("BLIP2_CORS_ORIGINS", "https://app.example.com/path", "origins"),
+        ("BLIP2_CORS_ORIGINS", "self", "origins"),
+        ("BLIP2_FRAME_ANCESTORS", "https://a.example; script-src *", "origins"),
+        ("BLIP2_KEEP_ALIVE_S", "0", "1 to 3600"),
+        ("BLIP2_USER_AGENT", "a\r\nX: b", "printable"),
     ],
 )
 def test_a_malformed_variable_is_named_with_its_value_and_what_was_expected(
@@ -48,6 +52,22 @@ def test_a_malformed_variable_is_named_with_its_value_and_what_was_expected(
     assert f"{name}={value!r}" in caught.value.message
     assert expected in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_origins_are_read_as_people_write_them() -> None:
+    origins = "https://App.example.com/, http://localhost:5173,http://[::1]:8080, chrome-extension://abc"
+    settings = Settings.from_env(
+        {"BLIP2_CORS_ORIGINS": origins, "BLIP2_FRAME_ANCESTORS": "self, https://*.example.com"}
+    )
+    assert settings.allowed_origins == (
+        "https://app.example.com",
+        "http://localhost:5173",
+        "http://[::1]:8080",
+        "chrome-extension://abc",
+    )
+    assert settings.frame_policy == "'self' https://*.example.com"
+    assert (Settings().allowed_origins, Settings().frame_policy) == ((), "'none'")
+    assert Settings.from_env({"BLIP2_CORS_ORIGINS": "*"}).allowed_origins == ("*",)
 
 
 def test_an_unknown_variable_is_named_and_the_known_ones_listed() -> None:
@@ -80,45 +100,3 @@ def test_whatever_can_be_set_leaves_room_for_every_number_of_beams_that_can_be_a
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().model = "demo"  # type: ignore[misc]
-
-
-def test_threads_follow_the_cgroup_quota(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert _cgroup_quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert _cgroup_quota(tmp_path) is None
-    assert available_cpus() >= 1
-
-
-def test_the_older_cgroups_are_understood(tmp_path: Path) -> None:
-    assert _cgroup_quota(tmp_path) is None
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("200000\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert _cgroup_quota(tmp_path) == 2.0
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
-    assert _cgroup_quota(tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("limit", "used", "stat", "inactive"),
-    [
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    ],
-)
-def test_files_that_were_read_do_not_count_as_memory_in_use(
-    tmp_path: Path, limit: str, used: str, stat: str, inactive: str
-) -> None:
-    (tmp_path / "memory").mkdir()
-    (tmp_path / limit).write_text("1000\n")
-    (tmp_path / used).write_text("900\n")
-    assert _cgroup_room(tmp_path) == 100
-    (tmp_path / stat).write_text(f"anon 200\ninactive_file 600\nactive_file 100\n{inactive} 600\n")
-    assert _cgroup_room(tmp_path) == 700
-
-
-def test_without_a_limit_the_cgroup_says_nothing_about_memory(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("900\n")
-    assert _cgroup_room(tmp_path) is None

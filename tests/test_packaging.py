@@ -21,6 +21,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 RANGES = {
     "requirements.txt": PROJECT["dependencies"],
     "requirements-ui.txt": EXTRAS["ui"],
+    "requirements-mcp.txt": EXTRAS["mcp"],
     "requirements-quantize.txt": EXTRAS["quantize"],
 }
 

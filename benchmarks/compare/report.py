@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.compare.outcome import Outcome, Results
 from benchmarks.compare.table import Comparison, Setting
 from benchmarks.measure.measured import median
-from blip2_serve.config import available_cpus
+from blip2_serve.machine import available_cpus
 
 _HEAD = "| row | ours | theirs | ratio | bar | stretch | |\n|---|---|---|---|---|---|---|"
 

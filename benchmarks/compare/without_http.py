@@ -19,7 +19,7 @@ from benchmarks.compare.targets import QUIET, peer_settings
 from benchmarks.measure.floor import Machine, floor_seconds, measured_bandwidth, measured_matrix_rate, weights_read
 from benchmarks.measure.measured import Measured
 from benchmarks.measure.processes import Processes
-from blip2_serve.config import available_cpus
+from blip2_serve.machine import available_cpus
 
 NEW_TOKENS = 20
 

@@ -18,8 +18,9 @@ from benchmarks.measure.floor import (
     weights_read,
 )
 from benchmarks.measure.in_process import Subject, preprocess_ms, random_pixels, stages
-from blip2_serve.config import Settings, available_cpus
+from blip2_serve.config import Settings
 from blip2_serve.engine.backends import make_backend
+from blip2_serve.machine import available_cpus
 from blip2_serve.model.load import load_model
 from blip2_serve.model.vision.encoder import ImageEncoder
 from blip2_serve.options import DecodingOptions

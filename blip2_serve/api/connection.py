@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import http
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from uvicorn.protocols.http import auto
@@ -20,13 +22,19 @@ MAX_HEADER_BYTES = 65_536
 UNWANTED_BYTES_PER_S = 8_000_000
 # It has to end within so long: 200 MB take half of it.
 UNWANTED_S = 60.0
+# What uvicorn waits for the next request after an answer. Load balancers wait a minute, and take a connection that is
+# closed before theirs for a server that fails.
+_UVICORN_KEEP_ALIVE_S = 5
 # tcp(7), TCP_USER_TIMEOUT: a peer that takes nothing of what was sent is let go after so long.
 UNREAD_MS = 30_000
 
 
-def bound_connections() -> None:
-    """Let uvicorn use `BoundedConnection`; call it before the server starts."""
-    auto.AutoHTTPProtocol = BoundedConnection
+def bound_connections(keep_alive_s: Callable[[], int]) -> None:
+    """Let uvicorn use `BoundedConnection`; call it before the server starts.
+
+    `keep_alive_s` is called for each connection: importing the service must not read the settings.
+    """
+    auto.AutoHTTPProtocol = partial(BoundedConnection, keep_alive_s=keep_alive_s)  # type: ignore[assignment]
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -35,11 +43,13 @@ class BoundedConnection(HttpToolsProtocol):
     Headers begin with the connection, and with the first byte that comes after an answer. 408 and 431 say why.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, keep_alive_s: Callable[[], int], **options: Any) -> None:
         super().__init__(*args, **options)
+        if self.timeout_keep_alive == _UVICORN_KEEP_ALIVE_S:  # nobody has asked for another
+            self.timeout_keep_alive = keep_alive_s()
         self._patience: asyncio.TimerHandle | None = None
         self._num_bytes = 0
-        self._in_headers = self._in_body = False
+        self._in_headers = self._in_body = self._is_resting = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
@@ -68,6 +78,8 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request's headers begin."""
         self._in_headers = True
+        if self._is_resting:
+            self._await_headers()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -78,11 +90,11 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Note that the body has ended; if it was answered before, the next headers are waited for."""
+        """Note that the body has ended; if it was answered before, the next request may begin."""
         self._in_body = False
         super().on_message_complete()
         if self._is_answered:
-            self._await_headers()
+            self._rest()
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait a while for the rest of this one's body."""
@@ -106,6 +118,12 @@ class BoundedConnection(HttpToolsProtocol):
         """True if no request waits for its answer."""
         return self.cycle is None or self.cycle.response_complete
 
+    def _rest(self) -> None:
+        """Wait for the next request as long as uvicorn does after an answer, of which the body was the end here."""
+        self._num_bytes = 0
+        self._wait(self.timeout_keep_alive, "send another request sooner")
+        self._is_resting = True
+
     def _await_headers(self) -> None:
         self._num_bytes = 0
         self._wait(HEADERS_S, f"send the headers within {HEADERS_S:g} s")
@@ -115,6 +133,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._patience = self.loop.call_later(seconds, self._refuse, http.HTTPStatus.REQUEST_TIMEOUT, advice)
 
     def _stop_waiting(self) -> None:
+        self._is_resting = False
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

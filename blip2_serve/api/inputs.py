@@ -7,7 +7,7 @@ from blip2_serve.api.image_text import ID_PATTERN, image_of_id, image_source
 from blip2_serve.errors import InvalidField, InvalidImage
 from blip2_serve.images import ImageSource
 
-_ID_PREFIX = "image-id:"
+ID_PREFIX = "image-id:"
 # A text is taken for a picture only where it can hardly be anything else.
 _PICTURE = re.compile(r"data:image/|image-id:[0-9a-fA-F]{64}$|https?://\S{1,4096}$", re.IGNORECASE)
 _ITEM = 'a text, {"text": "..."} or {"image": "data:image/jpeg;base64,..."}'
@@ -46,10 +46,10 @@ def image_of(value: object, place: str) -> ImageSource:
     Raises:
         InvalidImage: `value` is none of the four.
     """
-    if isinstance(value, str) and value.startswith(_ID_PREFIX):
-        digits = value.removeprefix(_ID_PREFIX)
+    if isinstance(value, str) and value.startswith(ID_PREFIX):
+        digits = value.removeprefix(ID_PREFIX)
         if not re.fullmatch(ID_PATTERN, digits):
-            raise InvalidImage(f"After {_ID_PREFIX} come the 64 hex digits of an X-Image-Id.", about=place)
+            raise InvalidImage(f"After {ID_PREFIX} come the 64 hex digits of an X-Image-Id.", about=place)
         return image_of_id(digits)
     try:
         return image_source(value)

@@ -6,6 +6,7 @@ caller can find out; BLIP2_STRICT=on is for people who test their clients.
 
 import logging
 import re
+from collections.abc import Container, Mapping
 
 from blip2_serve.errors import InvalidField
 
@@ -66,6 +67,22 @@ class Ignored:
             return {}
         more = [f"+{self._num_left_out}"] if self._num_left_out else []
         return {"X-Ignored": ", ".join([*self._names, *more])}
+
+
+def known_fields(
+    values: Mapping[str, object], known: Container[str], notes: Container[str], ignored: Ignored
+) -> dict[str, object]:
+    """Keep the fields of a body that are `known`; even a strict server takes the caller's `notes`, which go nowhere.
+
+    Raises:
+        InvalidField: the server is strict, and a field is neither.
+    """
+    for name in values:
+        if name in notes:
+            ignored.mention(name, "it goes nowhere")
+        elif name not in known:
+            ignored.leave_out(name, "there is no such field")
+    return {name: value for name, value in values.items() if name in known}
 
 
 def _log_once(name: str, reason: str) -> None:

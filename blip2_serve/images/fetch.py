@@ -15,10 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
+import httpcore
 import httpx
 
+from blip2_serve.config import DEFAULT_USER_AGENT
 from blip2_serve.errors import ImageFetchFailed, ImageTooLarge, Part
 from blip2_serve.images.addresses import Address, is_public
+from blip2_serve.images.response_head import TolerantBackend
 from blip2_serve.images.source import ImageId, ImageSource, ImageUrl, Upload
 from blip2_serve.images.url_policy import Target, UrlPolicy
 
@@ -31,6 +34,9 @@ MAX_FETCHES = 16
 # 20 MB arrive in 14,000 packets of 1,400 bytes. One-byte chunks would keep the event loop busy for minutes.
 MAX_PIECES = 32_768
 _MAX_ADDRESSES_TRIED = 4
+_WHOLE = (200, 203)  # 203: a proxy on the way has changed a header, or the picture
+# Content-Encodings that pack nothing, proper and made up.
+_UNPACKED = ("", "identity", "none", "binary", "8bit", "utf-8", "utf8", "iso-8859-1")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 Resolve = Callable[[str, int], list[Address]]
@@ -53,10 +59,13 @@ class _Unreachable(Exception):
 class ImageFetcher:
     """Fetches at most MAX_FETCHES pictures at a time, each of at most `max_bytes`; further ones wait."""
 
-    def __init__(self, policy: UrlPolicy, max_bytes: int, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self, policy: UrlPolicy, max_bytes: int, resolve: Resolve = resolve, user_agent: str = DEFAULT_USER_AGENT
+    ) -> None:
         self._policy = policy
         self._max_bytes = max_bytes
         self._resolve = resolve
+        self._user_agent = user_agent
         self._slots = asyncio.Semaphore(MAX_FETCHES)
         # Not asyncio's own threads: names that resolve slowly must not hold up anything else.
         self._resolvers = ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="resolve")
@@ -117,7 +126,8 @@ class ImageFetcher:
         """
         addresses = await self._checked_addresses(target)
         async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
-            response = await _first_answer(transport, target, addresses)
+            transport._pool = httpcore.AsyncConnectionPool(self._tls, network_backend=TolerantBackend())
+            response = await _first_answer(transport, target, addresses, self._user_agent)
             try:
                 yield response
             finally:
@@ -135,9 +145,10 @@ class ImageFetcher:
         return addresses
 
     async def _read(self, response: httpx.Response) -> bytes:
-        if response.status_code != 200:
+        if response.status_code not in _WHOLE:
             raise _failed(f"is answered with status {response.status_code}")
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
+        encodings = response.headers.get("content-encoding", "").lower().split(",")
+        if any(encoding.strip() not in _UNPACKED for encoding in encodings):
             raise _failed("is answered compressed, which was not asked for")  # small to send, gigabytes to unpack
         if _declared_length(response) > self._max_bytes:
             raise self._too_large()
@@ -154,7 +165,7 @@ class ImageFetcher:
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
-        return httpx.create_ssl_context(trust_env=False)
+        return httpx.create_ssl_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR, and nothing else
 
     def _too_large(self) -> ImageTooLarge:
         return ImageTooLarge(
@@ -164,26 +175,26 @@ class ImageFetcher:
 
 
 async def _first_answer(
-    transport: httpx.AsyncHTTPTransport, target: Target, addresses: list[Address]
+    transport: httpx.AsyncHTTPTransport, target: Target, addresses: list[Address], user_agent: str
 ) -> httpx.Response:
     failures: list[httpx.TransportError] = []
     for address in addresses[:_MAX_ADDRESSES_TRIED]:
         try:
-            return await transport.handle_async_request(_request(target, address))
+            return await transport.handle_async_request(_request(target, address, user_agent))
         except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
             failures.append(failure)
     raise failures[-1]
 
 
-def _request(target: Target, address: Address) -> httpx.Request:
+def _request(target: Target, address: Address, user_agent: str) -> httpx.Request:
     """Build a GET that goes to `address` and names the host: in Host, and in TLS for the certificate check."""
     return httpx.Request(
         "GET",
         target.url.copy_with(host=str(address), port=target.port),
         headers={
             "Host": target.host_header,
-            "User-Agent": "blip2-serve",
-            "Accept": "image/*",
+            "User-Agent": user_agent,
+            "Accept": "image/*, */*;q=0.5",
             "Accept-Encoding": "identity",
             "Connection": "close",
         },

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from blip2_serve.config import Settings, available_cpus, available_memory_bytes
+from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.families import Architecture
+from blip2_serve.machine import available_cpus, available_memory_bytes
 
 # Below this many parameters a forward pass is bound by overheads, and bfloat16 gains nothing on a CPU.
 _SMALL_MODEL = 50e6

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from blip2_serve.clients import current_client
-from blip2_serve.config import Settings, available_cpus
+from blip2_serve.config import Settings
 from blip2_serve.engine.messages import ImageInput, KnownImage, ReaderName
 from blip2_serve.errors import DeadlineExceeded, ImageTooLarge, Part
 from blip2_serve.images import ImageId, ImageSource, Upload
@@ -18,6 +18,7 @@ from blip2_serve.images.decoder_pool import DecoderPool
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
 from blip2_serve.images.url_policy import UrlPolicy
+from blip2_serve.machine import available_cpus
 from blip2_serve.tasks.lens import CAPTION, Lens, Look
 from blip2_serve.tasks.load.gate import FairGate
 from blip2_serve.tasks.prompt import Prompt
@@ -55,7 +56,9 @@ class Preparation:
         self._decoders = DecoderPool(num_pictures, settings.max_image_pixels)
         # Where the Q-Former reads the prompt, one question's image tokens are useless for the next: keep pixels.
         self._seen_pixels = PixelCache(settings.image_cache_bytes)
-        self._fetcher = ImageFetcher(UrlPolicy(settings.image_urls), settings.max_request_bytes)
+        self._fetcher = ImageFetcher(
+            UrlPolicy(settings.image_urls), settings.max_request_bytes, user_agent=settings.user_agent
+        )
 
     def start_decoders(self) -> None:
         """Start the processes that decode pictures, which would otherwise start with the first of them."""

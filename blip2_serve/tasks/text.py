@@ -36,6 +36,10 @@ class Transcript:
         """True if the model wrote nothing that is text."""
         return not self._loaded.decode_text(list(row.ids)).strip()
 
+    @property
+    def is_calibrated(self) -> bool:
+        return self._loaded.calibration is not None
+
     def confidence(self, row: FinishedRow) -> float | None:
         """Return the probability that a caption is right; None where nobody has measured."""
         calibration = self._loaded.calibration

@@ -94,6 +94,11 @@ class Tasks:
         return self._writing is not None
 
     @property
+    def is_calibrated(self) -> bool:
+        """True if it was measured how often captions without a prefix are right."""
+        return self._writer.transcript.is_calibrated
+
+    @property
     def _writer(self) -> Writer:
         if self._writing is None:
             raise UnknownModel(NO_WRITER)

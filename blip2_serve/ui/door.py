@@ -29,6 +29,9 @@ _READ = re.compile(rf"/|/theme\.css|/(assets|static)/.+|{_API}/(theme\.css|queue
 # Gradio links a manifest at the root of the host, outside this page.
 _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
 _OWN_LINK = b'<link rel="icon" href="data:," />'
+# Gradio names files and calls by the root it is told of; the page alone knows under which path it was loaded.
+_RELATIVE_ROOT = (b"x-gradio-server", b".")
+_ROOT, _ROOT_OF_PAGE = b'"root":"."', b'"root":new URL(".",location.href).href.slice(0,-1)'
 _INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
 # The page sends one picture at a time.
 _MAX_FILES = 4
@@ -37,12 +40,15 @@ _MAX_FILES = 4
 class Door:
     """ASGI middleware around gradio's application; works under any mount path."""
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, calls: Calls, on_visit: Callable[[], None]) -> None:
-        """`on_visit` is called before every request."""
+    def __init__(
+        self, app: ASGIApp, uploads: Uploads, calls: Calls, on_visit: Callable[[], None], frame_policy: str
+    ) -> None:
+        """`on_visit` is called before every request; `frame_policy` says which pages may show this one inside."""
         self._app = app
         self._uploads = uploads
         self._calls = calls
         self._on_visit = on_visit
+        self._frame_policy = frame_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the page's own requests on; answer everything else 404."""
@@ -50,6 +56,7 @@ class Door:
             return
         self._on_visit()
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        scope = {**scope, "path": path, "root_path": "", "headers": _with_relative_root(scope["headers"])}
         try:
             if scope["method"] == "POST":
                 await self._post(path, scope, receive, send)
@@ -74,7 +81,7 @@ class Door:
     async def _read(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path == "/":
             plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-            await self._app({**scope, "headers": plain}, receive, HeldBody(send, _with_hashed_scripts).send)
+            await self._app({**scope, "headers": plain}, receive, HeldBody(send, self._as_served).send)
         elif path.startswith(_FILE) and self._uploads.holds(path.removeprefix(_FILE)):
             await FileResponse(path.removeprefix(_FILE))(scope, receive, _with_headers(send, _NOTHING))
         elif path == f"{_API}/upload_progress":
@@ -83,6 +90,13 @@ class Door:
             await self._app(scope, receive, _with_headers(send, _NOTHING))
         else:
             await _nothing_here(scope, receive, send)
+
+    def _as_served(self, _status: int, body: bytes) -> tuple[bytes, Headers]:
+        """List the page's inline scripts in its policy by hash; they vary with the page's address."""
+        page = body.replace(_ROOT_LINK, _OWN_LINK).replace(_ROOT, _ROOT_OF_PAGE)
+        hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
+        scripts = " ".join(f"'sha256-{each}'" for each in hashes)
+        return page, _headers(_policy(scripts, self._frame_policy))
 
     async def _keep(self, request: Request) -> JSONResponse:
         """Keep a visitor's pictures; answer their paths as gradio does."""
@@ -111,6 +125,11 @@ async def _body(receive: Receive) -> bytearray:
     return body
 
 
+def _with_relative_root(headers: Headers) -> Headers:
+    kept = [(name, value) for name, value in headers if name not in (b"x-forwarded-host", _RELATIVE_ROOT[0])]
+    return [*kept, _RELATIVE_ROOT]
+
+
 def _with_length(headers: Headers, length: int) -> Headers:
     kept = [(name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")]
     return [*kept, (b"content-length", str(length).encode())]
@@ -131,7 +150,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replaying
 
 
-def _policy(script_hashes: str) -> str:
+def _policy(script_hashes: str, frame_policy: str) -> str:
     """Allow this server only; gradio sets styles inline, and shows pictures as data: and blob: URLs."""
     return "; ".join(
         (
@@ -144,7 +163,7 @@ def _policy(script_hashes: str) -> str:
             "connect-src 'self'",
             "base-uri 'self'",
             "form-action 'none'",
-            "frame-ancestors 'none'",
+            f"frame-ancestors {frame_policy}",
         )
     )
 
@@ -168,10 +187,3 @@ def _with_headers(send: Send, policy: str) -> Send:
         await send(message)
 
     return sending
-
-
-def _with_hashed_scripts(_status: int, body: bytes) -> tuple[bytes, Headers]:
-    """List the page's inline scripts in its policy by hash; they vary with the page's address."""
-    page = body.replace(_ROOT_LINK, _OWN_LINK)
-    hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(page))
-    return page, _headers(_policy(" ".join(f"'sha256-{each}'" for each in hashes)))

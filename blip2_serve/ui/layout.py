@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from blip2_serve.config import Settings
 from blip2_serve.model.checkpoints import BUNDLED
@@ -43,7 +45,8 @@ def gradio_page(tasks: Tasks, settings: Settings, examples: Sequence[Path]) -> G
     page.queue(max_size=settings.max_queue, default_concurrency_limit=None, api_open=False)
     bound_sessions(page)
     app: FastAPI = gr.mount_gradio_app(
-        FastAPI(openapi_url=None),
+        # With a CORS policy around it, of nobody, gradio does not add its own, which lets every origin read.
+        FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
         page,
         path="",
         max_file_size=settings.max_request_bytes,

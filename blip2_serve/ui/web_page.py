@@ -55,7 +55,7 @@ class WebPage:
         await self._closing.enter_async_context(page.app.router.lifespan_context(page.app))
         tidying = asyncio.create_task(_tidy(uploads))
         self._closing.callback(tidying.cancel)
-        self._app = Door(page.app, uploads, Calls(page.inputs, uploads), page.rest.disturb)
+        self._app = Door(page.app, uploads, Calls(page.inputs, uploads), page.rest.disturb, settings.frame_policy)
 
     async def close(self) -> None:
         """Stop gradio's queue and delete visitors' pictures."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import io
 import time
 
 import pytest
+from PIL import Image
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -15,7 +17,13 @@ from blip2_serve.images import ImageUrl, Upload
 
 
 def read(
-    content_type: str, body: bytes, *, cut: bool = False, repeatable: frozenset[str] = frozenset()
+    content_type: str,
+    body: bytes,
+    *,
+    cut: bool = False,
+    repeatable: frozenset[str] = frozenset(),
+    query: bytes = b"",
+    takes_picture: bool = True,
 ) -> dict[str, object]:
     """Parse a body that arrives in chunks; `cut` drops the connection before the last one."""
     step = 7 if len(body) < 10_000 else 65_536
@@ -26,8 +34,9 @@ def read(
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
 
-    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
-    values = asyncio.run(read_body(Request(scope, receive), repeatable))
+    headers = [(b"content-type", content_type.encode())] if content_type else []
+    scope = {"type": "http", "method": "POST", "headers": headers, "query_string": query}
+    values = asyncio.run(read_body(Request(scope, receive), repeatable, takes_picture=takes_picture))
     return {name: value.release() if isinstance(value, Upload) else value for name, value in values.items()}
 
 
@@ -97,6 +106,45 @@ def test_a_lost_connection_is_said_to_be_one() -> None:
 def test_other_kinds_of_body_are_refused(kind: str) -> None:
     with pytest.raises(UnsupportedBody):
         read(kind, b"x")
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "Image/X-Whatever; q=1", "application/octet-stream"])
+def test_a_body_may_be_the_picture_with_the_other_fields_in_the_query(kind: str) -> None:
+    query = b"num_beams=3&txt=%22a+caf%C3%A9%22&choices=a&choices=b&seed=&top_k=null"
+    values = read(kind, b"any=bytes&at=all", query=query, repeatable=frozenset({"choices"}))
+    expected = {"img": b"any=bytes&at=all", "num_beams": "3", "txt": "a café", "choices": ["a", "b"]}
+    assert values == expected
+
+
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", ""])
+def test_a_picture_that_is_called_a_form_or_nothing_is_one(kind: str, suffix: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(file, suffix)
+    assert read(kind, file.getvalue(), query=b"a=1") == {"img": file.getvalue(), "a": "1"}
+
+
+def test_what_begins_like_a_form_is_a_form() -> None:
+    for name in (b"BM", b"RIFF", b"II", b"GIF", b"ftyp", b"txt"):
+        assert read("application/x-www-form-urlencoded", name + b"=1234567890") == {name.decode(): "1234567890"}
+
+
+@pytest.mark.parametrize(
+    ("query", "said"), [(b"a=1&a=2", "a was sent twice"), (b"img=x", "img"), (b"a", "query string")]
+)
+def test_a_query_is_judged_as_a_form_is(query: bytes, said: str) -> None:
+    with pytest.raises(InvalidField, match=said):
+        read("image/png", b"x", query=query)
+
+
+def test_an_empty_picture_is_said_to_be_empty_and_not_to_be_missing() -> None:
+    assert read("image/png", b"") == {"img": b""}
+
+
+def test_where_no_single_picture_is_taken_none_is_a_body() -> None:
+    for kind in ("image/png", "application/octet-stream", ""):
+        with pytest.raises(UnsupportedBody):
+            read(kind, b"\x89PNG\r\n\x1a\n", takes_picture=False)
 
 
 def test_a_url_in_the_place_of_a_picture_stays_a_url() -> None:

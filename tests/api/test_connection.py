@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -30,9 +31,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def serving(**options: Any) -> Iterator[int]:
+def serving(keep_alive_s: int = 5, **options: Any) -> Iterator[int]:
     port = free_port()
-    config = uvicorn.Config(app, port=port, http=BoundedConnection, log_config=None, lifespan="off", **options)
+    protocol: Any = partial(BoundedConnection, keep_alive_s=lambda: keep_alive_s)
+    config = uvicorn.Config(app, port=port, http=protocol, log_config=None, lifespan="off", **options)
     server = uvicorn.Server(config)
     thread = Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
@@ -49,7 +51,7 @@ def serving(**options: Any) -> Iterator[int]:
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Serve with little patience."""
     monkeypatch.setattr(connection, "HEADERS_S", 0.3)
-    with serving() as port:
+    with serving(keep_alive_s=2) as port:
         yield port
 
 
@@ -140,6 +142,39 @@ def test_a_body_that_was_answered_unread_is_read_slowly_and_the_next_request_is_
         peer.sendall(bytes(20_000_000) + GET + b"\r\n")
         assert answer(peer).startswith(b"HTTP/1.1 200 ")
         assert 1 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("path", [b"/", b"/refused"])
+def test_an_idle_connection_is_kept_as_long_as_was_set(path: bytes) -> None:
+    request = b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    with serving(keep_alive_s=2) as port, talking(port) as peer:
+        for _ in range(2):
+            peer.sendall(request)
+            time.sleep(0.2)
+            peer.sendall(bytes(9))
+            assert answer(peer).startswith(b"HTTP/1.1 200 ")
+            time.sleep(1)
+        began = time.monotonic()
+        assert heard(peer) == b""
+        assert 0.5 < time.monotonic() - began < 3
+
+
+def test_what_uvicorn_was_told_goes_before_the_setting() -> None:
+    with serving(keep_alive_s=60, timeout_keep_alive=1) as port, talking(port) as peer:
+        peer.sendall(GET + b"\r\n")
+        began = time.monotonic()
+        assert heard(peer).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - began < 3
+
+
+def test_a_rest_after_a_body_that_nobody_read_leaves_headers_no_more_time(port: int) -> None:
+    with talking(port) as peer:
+        peer.sendall(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        answer(peer)
+        peer.sendall(bytes(9))
+        time.sleep(0.6)  # longer than headers may take
+        send_slowly(peer, GET * 2, 0.05)
+        assert heard(peer).startswith(b"HTTP/1.1 408 ")
 
 
 def test_the_rest_of_an_answered_body_has_an_end_and_so_has_the_silence_after_it(

@@ -43,7 +43,8 @@ def test_it_holds_the_pictures_of_the_web_page(bento: Bento) -> None:
 
 
 def test_it_holds_nothing_else(bento: Bento) -> None:
-    files = ("service.py", "LICENSE", "requirements.txt", "requirements-ui.txt", "bentofile.yaml", "demo.jpeg")
+    requirements = ("requirements.txt", "requirements-ui.txt", "requirements-mcp.txt")
+    files = ("service.py", "LICENSE", *requirements, "bentofile.yaml", "demo.jpeg")
     assert [name for name in packed(bento) if not name.startswith((*files, "blip2_serve/"))] == []
 
 

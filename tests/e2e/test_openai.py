@@ -4,6 +4,7 @@ import asyncio
 import base64
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from support.demo import ANSWER, CAPTION, FOLLOW_UP, FOLLOW_UP_ANSWER, PICTURE, PREFIX, QUESTION, TURN
-from support.serving import Server
+from support.serving import Server, serve
 
 SOURCE = f"data:image/jpeg;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"
 IMAGE = {"type": "image_url", "image_url": {"url": SOURCE}}
@@ -152,12 +153,68 @@ def test_the_models_are_listed_and_any_other_is_unknown(client: openai.OpenAI) -
         assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
 
 
+def test_what_clients_send_by_habit_is_ignored_and_named(client: openai.OpenAI) -> None:
+    system: Any = {"role": "system", "content": "You are a helpful assistant.", "name": "boss"}
+    asked: Any = {**user(QUESTION), "name": "ada"}
+    raw = client.chat.completions.with_raw_response.create(
+        model="blip2",
+        messages=[system, asked],
+        user="ada",
+        frequency_penalty=0.5,
+        max_tokens=4096,
+        seed=-1,
+        tools=[{"type": "function", "function": {"name": "look"}}],
+        tool_choice="auto",
+        extra_body={"chat_template_kwargs": {"enable_thinking": False}, "top_k": -1},
+    )
+    assert raw.parse().choices[0].message.content == ANSWER
+    assert set(raw.headers["x-ignored"].split(", ")) == {
+        "system",
+        "messages[].name",
+        "user",
+        "frequency_penalty",
+        "tools",
+        "chat_template_kwargs",
+    }
+    with client.chat.completions.with_streaming_response.create(
+        model="blip2", messages=[system, asked], stream=True
+    ) as stream:
+        assert stream.headers["x-ignored"] == "system, messages[].name"
+
+
+def test_a_new_picture_begins_a_new_conversation(client: openai.OpenAI) -> None:
+    messages: Any = [user(QUESTION), {"role": "assistant", "content": ANSWER}, user(TURN[0])]
+    raw = client.chat.completions.with_raw_response.create(model="blip2", messages=messages)
+    assert (raw.parse().choices[0].message.content, raw.headers["x-dropped-turns"]) == (TURN[1], "1")
+
+
+def test_guards_and_minimum_lengths_are_options_of_ours(client: openai.OpenAI) -> None:
+    extra = {"guards": True, "min_tokens": 3, "no_repeat_ngram_size": 2, "min_p": 0.1}
+    reply = ask(client, QUESTION, extra_body=extra)
+    assert reply.usage.completion_tokens >= 3
+
+
+def test_a_strict_server_with_aliases(tmp_path: Path) -> None:
+    settings = {"BLIP2_MODEL": "demo", "BLIP2_STRICT": "on", "BLIP2_MODEL_ALIASES": "gpt-4o, captioner"}
+    with (
+        serve(tmp_path, {**settings, "BLIP2_UI": "off"}) as running,
+        openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        assert [model.id for model in client.models.list()] == ["demo", "gpt-4o", "captioner"]
+        messages: Any = [user(QUESTION)]
+        answer = client.chat.completions.create(model="gpt-4o", messages=messages, user="ada")
+        assert answer.choices[0].message.content == ANSWER
+        for call in ({"frequency_penalty": 1}, {"messages": [{"role": "system", "content": "hi"}, *messages]}):
+            with pytest.raises(openai.BadRequestError, match="leave it out"):
+                client.chat.completions.create(**{"model": "demo", "messages": messages, **call})
+        with pytest.raises(openai.NotFoundError, match="gpt-4o"):
+            client.chat.completions.create(model="gpt-4", messages=messages)
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}, "tool_choice"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"n": 2}, "n"),
-    ({"extra_body": {"max_new_tokens": 5}}, "max_new_tokens"),
-    ({"messages": [{"role": "system", "content": "be brief"}, user(QUESTION)]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": QUESTION}]}, "messages"),
     ({"messages": [user("x " * 5000)]}, "messages"),
     (
@@ -191,7 +248,8 @@ def test_a_body_that_is_no_json_object_is_refused_in_our_shape(demo: Server) -> 
         ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400),
         ({"json": [1]}, 400),
         ({"content": b'{"model": "blip2", "model": "x"}', "headers": {"content-type": "application/json"}}, 400),
-        ({"data": {"model": "blip2"}}, 415),
+        ({"data": {"model": "blip2"}}, 400),
+        ({"files": {"model": b"blip2"}}, 415),
         ({"content": b" " * 20_000_001, "headers": {"content-type": "application/json"}}, 413),
     ]
     for body, status in cases:

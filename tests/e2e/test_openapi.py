@@ -18,6 +18,7 @@ from support.serving import ROOT, Server
 
 SPEC = json.loads(OPENAPI.read_text())
 MULTIPART, FORM, JSON = "multipart/form-data", "application/x-www-form-urlencoded", "application/json"
+RAW = ("image/*", "application/octet-stream")
 OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch", "/match", "/embed")
 UNDECODED = ("/choose", "/match", "/embed")
 CHAT = "/v1/chat/completions"
@@ -27,11 +28,12 @@ NOT_THE_SAME = {"id", "created", "created_at", "image_id", "confidence", "itm", 
 
 
 def examples() -> list[tuple[str, str, dict[str, Any]]]:
-    """List path, media type and value of every example body."""
+    """List path, media type and value of every example body; a body that is a file has none."""
     bodies = [
         (path, kind, body)
         for path, item in SPEC["paths"].items()
         for kind, body in item.get("post", {}).get("requestBody", {}).get("content", {}).items()
+        if kind not in RAW
     ]
     named = [(path, kind, body.get("examples", {"": {"value": body.get("example")}})) for path, kind, body in bodies]
     return [(path, kind, each["value"]) for path, kind, values in named for each in values.values()]
@@ -124,7 +126,26 @@ def test_every_kind_of_body_has_an_example() -> None:
 
 @pytest.mark.parametrize(("path", "kind", "body"), examples())
 def test_an_example_is_answered_as_shown(path: str, kind: str, body: dict[str, Any], demo: Server) -> None:
-    reply = post(f"{demo.url}{path}", kind, body)
+    check_answer(path, post(f"{demo.url}{path}", kind, body))
+
+
+@pytest.mark.parametrize("path", [path for path in OURS if path != "/batch"])
+def test_a_picture_alone_with_a_query_is_answered_as_the_form(path: str, demo: Server) -> None:
+    content = SPEC["paths"][path]["post"]["requestBody"]["content"]
+    assert [kind for kind in content if kind in RAW] == list(RAW)
+    example = content[MULTIPART]["example"]
+    picture = (ROOT / example["img"]).read_bytes()
+    fields = {name: value for name, value in example.items() if name != "img"}
+    query = {name: json.dumps(value) if name == "context" else value for name, value in fields.items()}
+    for kind in ("image/jpeg", RAW[1], FORM):  # curl calls any --data-binary a form
+        reply = httpx.post(
+            f"{demo.url}{path}", content=picture, params=query, headers={"Content-Type": kind}, timeout=60
+        )
+        check_answer(path, reply)
+
+
+def check_answer(path: str, reply: httpx.Response) -> None:
+    """Compare an answer with the example in the document."""
     assert reply.status_code == 200, reply.text
     answered = reply.headers["content-type"].split(";")[0]
     shown = SPEC["paths"][path]["post"]["responses"]["200"]["content"][answered]

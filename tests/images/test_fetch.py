@@ -1,6 +1,7 @@
 """Fetching against a real local server, with every connect() of the process under watch."""
 
 import asyncio
+import re
 import socket
 import ssl
 import threading
@@ -178,6 +179,11 @@ def test_a_certificate_of_another_or_of_nobody_is_refused(internet: Connections,
         secure(internet, name, trusted)
 
 
+def test_authorities_in_ssl_cert_file_are_trusted(internet: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    assert secure(internet, "pictures.test", trusted=False) == PICTURE
+
+
 # ---- redirects
 
 
@@ -278,6 +284,83 @@ def test_a_body_of_crumbs_is_refused(internet: Connections, monkeypatch: pytest.
     monkeypatch.setattr(fetch, "MAX_PIECES", 1000)
     crumbs = head("200 OK", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n"
     assert "small pieces" in refused(internet, {"/": crumbs}).message
+
+
+SAID = f"Content-Length: {len(PICTURE)}"
+
+
+@pytest.mark.parametrize(
+    "head_of_answer",
+    [
+        f"HTTP/1.1 200 ok\r\n{SAID}\r\n\r\n",
+        f"HTTP/1.1 200\r\n{SAID}\r\n\r\n",
+        f"HTTP/1.1 200 D\xe9j\xe0 vu\r\n{SAID}\r\n\r\n",
+        f"HTTP/1.1 203 Changed\r\n{SAID}\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\n",
+        f"HTTP/1.1 200 OK\n{SAID}\n\n",
+        f"HTTP/1.1 200 OK\r\n{SAID}\r\n{SAID}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\n{SAID}, {len(PICTURE)}\r\n\r\n",
+        f'HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=\xff"junk\r\n{SAID}\r\n\r\n',
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream; charset=utf-8\r\n{SAID}\r\n\r\n",
+        *(
+            f"HTTP/1.1 200 OK\r\nContent-Encoding:{value}\r\n{SAID}\r\n\r\n"
+            for value in ("", " none", " Identity", " UTF-8", " binary", " identity, none")
+        ),
+        *(
+            f"HTTP/1.1 200 OK\r\n{line}\r\n{SAID}\r\n\r\n"
+            for line in (
+                "X-\xe9: 1",
+                "X A: 1",
+                "X-A : 1",
+                ": 1",
+                "a line without a colon",
+                "bad name: a\r\n  goes on: here",
+                "X-A: a\r\n goes on",
+                "X-A: caf\xe9 \x01 \xff",
+                "Transfer-Encoding: identity",
+            )
+        ),
+        f"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nX A: 1\r\n\r\nHTTP/1.1 200 OK\r\nX A: 1\r\n{SAID}\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "in pieces"])
+def test_odd_headers_that_change_nothing_are_read(internet: Connections, head_of_answer: str, is_whole: bool) -> None:
+    answer = head_of_answer.encode("latin-1") + PICTURE
+
+    async def in_pieces(writer: asyncio.StreamWriter) -> None:
+        for start in range(0, len(answer), 50):
+            writer.write(answer[start : start + 50])
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    assert fetched(internet, {"/": answer if is_whole else in_pieces}) == PICTURE
+
+
+def test_chunks_may_be_called_what_they_are_in_capitals(internet: Connections) -> None:
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(PICTURE), PICTURE)
+    assert fetched(internet, {"/": head("200 OK", "Transfer-Encoding: Chunked") + body}) == PICTURE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Content-Length : 5",
+        "X Content-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: +5",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: identity\r\nTransfer-Encoding: gzip",
+    ],
+)
+def test_odd_headers_about_the_body_are_refused(internet: Connections, line: str) -> None:
+    assert refused(internet, {"/": head("200 OK", line) + b"12345"}).message == unreachable(internet)
+
+
+def test_the_server_is_told_who_fetches_and_whom_to_ask(internet: Connections) -> None:
+    heads: list[str] = []
+    fetched(internet, {"/": whole()}, check=lambda server: heads.extend(server.heads))
+    assert re.search(r"\r\nUser-Agent: blip2-serve/[0-9.]+ \(\+https://\S+\)\r\n", heads[0])
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "304 Not Modified", "404 No", "500 No"])

@@ -56,7 +56,7 @@ def ask(
     """Send one request to the door, inside the service's error and body-limit middleware."""
 
     async def call() -> httpx.Response:
-        door = Door(everything, uploads, Calls({0: (str, list)}, uploads), on_visit=lambda: None)
+        door = Door(everything, uploads, Calls({0: (str, list)}, uploads), on_visit=lambda: None, frame_policy="'none'")
         app = ErrorShape(BodyLimit(door, max_bytes=lambda: 3 * MAX_CALL_BYTES))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
             return await client.request(method, path, content=content, files=files, headers=headers)  # type: ignore[arg-type]

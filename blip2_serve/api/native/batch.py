@@ -91,6 +91,11 @@ class BatchFields(DecodingFields, ManyPicturesFields):
         texts = self.txt if isinstance(self.txt, list) else [self.txt] * len(self.imgs)
         return [text or None for text in texts]
 
+    @property
+    def only_captions(self) -> bool:
+        """True if no text is asked or continued."""
+        return self.task == "caption" and not any(self.texts)
+
     def defaults(self, family: Family) -> dict[str, Any]:  # type: ignore[override]  # the defaults depend on `task`
         """Return the defaults of /vqa or /generate, whichever does the task for one picture."""
         alone = AskFields if self.task == "vqa" else CaptionFields

@@ -32,18 +32,20 @@ class CaptionFields(ImageFields):
         return OutputOptions(guards=self.guards, echoes=self.return_full_text)
 
 
-def needs_review(confidence: float | None, min_confidence: float | None) -> bool:
-    """True if a caption is too doubtful to be told.
+def check_measured(min_confidence: float | None, *, measured: bool) -> None:
+    """Refuse `min_confidence`, before any work, where nobody has measured how often such captions are right.
 
     Raises:
-        InvalidField: nobody has measured how often such captions are right.
+        InvalidField: it is asked for and cannot be had.
     """
-    if min_confidence is None:
-        return False
-    if confidence is None:
+    if min_confidence is not None and not measured:
         raise InvalidField(
-            "min_confidence needs a calibrated model, and captions alone are: make a BLIP2_CONFIDENCE_FILE with"
-            " `blip2-serve calibrate`, or leave it out.",
+            "min_confidence needs a calibrated model, and captions without txt alone are: make a BLIP2_CONFIDENCE_FILE"
+            " with `blip2-serve calibrate`, or leave it out.",
             about="min_confidence",
         )
-    return confidence < min_confidence
+
+
+def needs_review(confidence: float | None, min_confidence: float | None) -> bool:
+    """True if a caption is too doubtful to be told."""
+    return confidence is not None and min_confidence is not None and confidence < min_confidence

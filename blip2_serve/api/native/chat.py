@@ -42,11 +42,20 @@ class ChatFields(ImageFields):
     @field_validator("context")
     @classmethod
     def _context_is_text(cls, context: list[Turn] | None) -> list[Turn] | None:
-        for question, answer in context or []:
-            if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
-                raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
-            whole_characters(question + answer)
-        return context
+        return checked_turns(context) if context else context
+
+
+def checked_turns(turns: list[Turn]) -> list[Turn]:
+    """Return earlier turns unchanged.
+
+    Raises:
+        ValueError: one is too long or holds half a character.
+    """
+    for question, answer in turns:
+        if len(question) + len(answer) > MAX_TEXT_CHARACTERS:
+            raise ValueError(f"a turn has more than {MAX_TEXT_CHARACTERS} characters")
+        whole_characters(question + answer)
+    return turns
 
 
 def _parse_json(text: str) -> object:

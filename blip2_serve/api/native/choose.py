@@ -49,18 +49,26 @@ class ChooseFields(PictureFields):
     @field_validator("choices")
     @classmethod
     def _choices_differ(cls, choices: list[str]) -> list[str]:
-        """Strip the choices: the model writes an answer after exactly one space."""
-        stripped = [whole_characters(choice.strip()) for choice in choices]
-        if not all(stripped):
-            raise ValueError("a choice is empty: give each a text")
-        if len(set(stripped)) < len(stripped):
-            raise ValueError("two choices are the same: give each once")
-        if sum(map(len, stripped)) > MAX_TEXT_CHARACTERS:
-            raise ValueError(f"the choices have more than {MAX_TEXT_CHARACTERS} characters: shorten them")
-        return stripped
+        return different_choices(choices)
 
 
 class ChooseAnswer(BaseModel):
     """Answer of /choose, most probable first."""
 
     choices: list[Choice]
+
+
+def different_choices(choices: list[str]) -> list[str]:
+    """Strip the choices: the model writes an answer after exactly one space.
+
+    Raises:
+        ValueError: one is empty or holds half a character, two are the same, or all together are too long.
+    """
+    stripped = [whole_characters(choice.strip()) for choice in choices]
+    if not all(stripped):
+        raise ValueError("a choice is empty: give each a text")
+    if len(set(stripped)) < len(stripped):
+        raise ValueError("two choices are the same: give each once")
+    if sum(map(len, stripped)) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"the choices have more than {MAX_TEXT_CHARACTERS} characters: shorten them")
+    return stripped

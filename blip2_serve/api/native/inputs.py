@@ -38,7 +38,8 @@ class _Input(IODescriptor):
     async def from_http_request(cls, request: Request, serde: Any) -> IODescriptor:
         """Read the endpoint's arguments; a `Blip2Error` takes the place of the fields."""
         try:
-            values = await read_body(request, cls.fields.repeatable)
+            takes_picture = "img" in cls.fields.model_fields
+            values = await read_body(request, cls.fields.repeatable, takes_picture=takes_picture)
             read = _ReadFields(validate_fields(cls.fields, values), request)
         except Blip2Error as refusal:
             read = _ReadFields(refusal, request)

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
 from blip2_serve.api.errors import add_error_answers
+from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.models import ALIAS, check_model, listed_models
 from blip2_serve.api.openai.answers import Model, ModelList, now
 from blip2_serve.api.openai.chat.answers import ChatCompletion
@@ -55,9 +56,11 @@ class _Endpoints:
         """Turn texts and pictures into vectors that can be compared."""
         tasks = self._get_tasks()
         retrieval = tasks.retrieval
-        asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE))
+        ignored = Ignored(strict=tasks.settings.strict == "on")
+        asked = read_embeddings(await read_json_body(request, EMBEDDINGS_EXAMPLE), ignored)
         check_model(asked.model, retrieval.model_name, tasks)
-        return Response(await while_connected(request, embed(asked, retrieval)), media_type="application/json")
+        body = await while_connected(request, embed(asked, retrieval))
+        return Response(body, headers=ignored.headers, media_type="application/json")
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer the last message of a conversation about a picture; without text, caption the picture."""

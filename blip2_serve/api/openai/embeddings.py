@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from blip2_serve.api.inputs import TextInput, input_of
+from blip2_serve.api.leniency import Ignored, known_fields
 from blip2_serve.api.native.batch import MAX_PICTURES
 from blip2_serve.api.native.embed import EncodingFormat, written
 from blip2_serve.api.native.fields import validate_fields, whole_texts
@@ -25,13 +26,17 @@ _TOKEN_IDS = (
 )
 
 
+_ITEM = {"anyOf": [{"type": "string"}, {"type": "object"}]}
+_INPUT = {"anyOf": [*_ITEM["anyOf"], {"type": "array", "items": _ITEM, "minItems": 1, "maxItems": MAX_TEXTS}]}
+
+
 class EmbeddingsRequest(BaseModel):
     """Texts and pictures to turn into vectors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str = Field("blip2", description='"blip2", or the name of the matching model')
-    input: list[Any] = Field(
+    input: Annotated[list[Any], WithJsonSchema(_INPUT)] = Field(
         min_length=1,
         max_length=MAX_TEXTS,
         description="a text, a picture (a data: URI, a URL, image-id: and an id), or up to 256 of them;"
@@ -70,13 +75,13 @@ class Embeddings(BaseModel):
     usage: EmbeddingsUsage
 
 
-def read_request(values: dict[str, object]) -> EmbeddingsRequest:
+def read_request(values: dict[str, object], ignored: Ignored) -> EmbeddingsRequest:
     """Validate a JSON body from which nulls have been dropped; the caller's notes change nothing.
 
     Raises:
-        InvalidField: a field is missing, unknown or out of bounds; `about` names it.
+        InvalidField: a field is missing or out of bounds; `about` names it.
     """
-    given = {name: value for name, value in values.items() if name not in _NOTES}
+    given = known_fields(values, EmbeddingsRequest.model_fields, _NOTES, ignored)
     sent = given.get("input")
     if isinstance(sent, list) and any(isinstance(each, int | list) for each in sent):
         raise InvalidField(_TOKEN_IDS, about="input")

@@ -74,7 +74,8 @@ def _stream_options(values: Values, ignored: Ignored) -> None:
     for name, value in options.items():
         if name != "include_usage" and value not in (None, False):
             ignored.leave_out(f"stream_options.{name}", "there is no such option")
-    values["stream_options"] = {name: value for name, value in options.items() if name == "include_usage"}
+    usage = options.get("include_usage")
+    values["stream_options"] = {} if usage is None else {"include_usage": usage}
 
 
 def _is_number(value: object, holds: Callable[[float], bool]) -> bool:

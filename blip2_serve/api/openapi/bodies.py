@@ -1,11 +1,14 @@
-"""Describe request bodies in all three media types, starting from BentoML's description of the multipart form.
+"""Describe request bodies in all media types, starting from BentoML's description of the multipart form.
 
-A file is bytes in a multipart form and text elsewhere. A form has no null: a field is present or absent.
+A file is bytes in a multipart form and text elsewhere, or it is the body. A form has no null: a field is present or
+absent.
 """
 
 from typing import Any
 
 _MULTIPART = "multipart/form-data"
+_RAW = ("image/*", "application/octet-stream")
+_RAW_BODY = {"type": "string", "format": "binary", "description": "img itself; the other fields in the query string"}
 _PICTURE = {"type": "string", "description": "base64, a data: URI, or a URL where the server fetches such"}
 
 
@@ -23,10 +26,12 @@ def _kinds(form: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     fields = {field: _without_null(schema) for field, schema in form["properties"].items()}
     form = {**form, "properties": fields}
     schemas[name] = _with_text_for_files(schemas[name])
+    raw = {kind: {"schema": _RAW_BODY} for kind in _RAW} if "img" in fields else {}
     return {
         _MULTIPART: {"schema": form, "encoding": _encoding(form)},
         "application/x-www-form-urlencoded": {"schema": _with_text_for_files(form), "encoding": _encoding(form)},
         "application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}},
+        **raw,
     }
 
 

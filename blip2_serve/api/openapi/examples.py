@@ -132,6 +132,8 @@ def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
     for path, fields in endpoints().items():
         post = paths[path]["post"]
         for kind, body in post["requestBody"]["content"].items():
+            if kind.startswith("image/") or kind == "application/octet-stream":
+                continue  # a file: no document can hold it
             body["example"] = {
                 **_picture(path, FILE if kind == "multipart/form-data" else PICTURE),
                 **fields.example.fields,

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -44,23 +44,25 @@ _HTML = f"""<!DOCTYPE html>
 </html>
 """
 _SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-# The style sheet has Swagger's icons as data: URLs.
-_HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src 'self' 'sha256-{_SCRIPT_HASH}'",
-            "style-src 'self'",
-            "img-src 'self' data:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+
+
+def _headers(frame_policy: str) -> dict[str, str]:
+    """Allow this server only; the style sheet has Swagger's icons as data: URLs."""
+    policy = (
+        "default-src 'none'",
+        f"script-src 'self' 'sha256-{_SCRIPT_HASH}'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        f"frame-ancestors {frame_policy}",
+    )
+    return {
+        "Content-Security-Policy": "; ".join(policy),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class Documents:
@@ -69,9 +71,11 @@ class Documents:
     BentoML makes those anew for every request, which takes tens of milliseconds. They never change while a server runs.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, frame_policy: Callable[[], str]) -> None:
+        """Read `frame_policy` once, at server start: importing the service must not read the settings."""
         self._app = app
-        self._made: dict[str, Document] = {"/": Document(_HTML.encode(), "text/html; charset=utf-8", _HEADERS)}
+        page = Document(_HTML.encode(), "text/html; charset=utf-8", _headers(frame_policy()))
+        self._made: dict[str, Document] = {"/": page}
         self._making = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -133,6 +133,8 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
 def _headers(path: str) -> dict[str, Any]:
     if path in _STREAMS:
         return _WRITTEN_HEADERS
+    if path in ("/v1/embeddings", "/v1/rerank", "/v2/rerank"):
+        return _IGNORED
     fields = endpoints().get(path)
     if fields is None:
         return {}

@@ -5,11 +5,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 
 from blip2_serve.api.body import read_json_body
 from blip2_serve.api.disconnect import while_connected
+from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.models import check_model
 from blip2_serve.api.rerank.request import EXAMPLE, RerankRequest, TextsForPicture, read_request, sides_of
 from blip2_serve.tasks.retrieval.verbs import Match, Retrieval
@@ -36,13 +37,15 @@ class Ranking(BaseModel):
 def add_rerank(app: FastAPI, get_tasks: Callable[[], Tasks], version: str) -> None:
     """Add POST /rerank to an application that answers Blip2Errors; `version` is that of Cohere's protocol."""
 
-    async def rerank(request: Request) -> Ranking:
+    async def rerank(request: Request, response: Response) -> Ranking:
         """Rank pictures by a text, or texts by a picture."""
         tasks = get_tasks()
         retrieval = tasks.retrieval
-        body = read_request(await read_json_body(request, EXAMPLE))
+        ignored = Ignored(strict=tasks.settings.strict == "on")
+        body = read_request(await read_json_body(request, EXAMPLE), ignored)
         check_model(body.model, retrieval.model_name, tasks)
         matches = await while_connected(request, _matches(body, retrieval))
+        response.headers.update(ignored.headers)
         return _ranking(body, matches, retrieval.model_name, version)
 
     schema = RerankRequest.model_json_schema()

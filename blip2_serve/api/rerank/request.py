@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from blip2_serve.api.inputs import TextInput, input_of
+from blip2_serve.api.leniency import Ignored, known_fields
 from blip2_serve.api.native.batch import MAX_PICTURES
 from blip2_serve.api.native.fields import validate_fields, whole_texts
 from blip2_serve.api.native.match import MAX_TEXTS
@@ -20,7 +21,7 @@ _NOTES = frozenset({"max_chunks_per_doc", "max_tokens_per_doc", "priority", "ran
 class RerankRequest(BaseModel):
     """A query and the documents to rank by it, one side texts and the other pictures."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str = Field("blip2", description='"blip2", or the name of the matching model')
     query: Any = Field(
@@ -50,13 +51,13 @@ class PicturesForText:
     images: list[ImageSource]
 
 
-def read_request(values: dict[str, object]) -> RerankRequest:
-    """Validate a JSON body from which nulls have been dropped.
+def read_request(values: dict[str, object], ignored: Ignored) -> RerankRequest:
+    """Validate a JSON body from which nulls have been dropped; the caller's notes change nothing.
 
     Raises:
-        InvalidField: a field is missing, unknown or out of bounds; `about` names it.
+        InvalidField: a field is missing or out of bounds; `about` names it.
     """
-    return validate_fields(RerankRequest, {name: value for name, value in values.items() if name not in _NOTES})
+    return validate_fields(RerankRequest, known_fields(values, RerankRequest.model_fields, _NOTES, ignored))
 
 
 def sides_of(request: RerankRequest) -> TextsForPicture | PicturesForText:

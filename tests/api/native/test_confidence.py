@@ -3,7 +3,7 @@
 import pytest
 
 from blip2_serve.api.native.batch import BatchAnswer
-from blip2_serve.api.native.caption import CaptionFields, needs_review
+from blip2_serve.api.native.caption import CaptionFields, check_measured, needs_review
 from blip2_serve.api.native.caption_several import Captioned
 from blip2_serve.errors import InvalidField
 from blip2_serve.tasks.completion import Answer
@@ -22,8 +22,10 @@ def test_a_caption_below_the_least_confidence_needs_review(
 
 
 def test_a_model_that_is_not_calibrated_says_so() -> None:
+    check_measured(0.1, measured=True)
+    check_measured(None, measured=False)
     with pytest.raises(InvalidField, match="blip2-serve calibrate") as caught:
-        needs_review(None, 0.1)
+        check_measured(0.1, measured=False)
     assert caught.value.about == "min_confidence"
 
 

@@ -23,7 +23,9 @@ class Bento:
 
 def replies(bento: Bento, *requests: tuple[str, str, dict[str, str]]) -> list[httpx.Response]:
     async def call() -> list[httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(Documents(bento)), base_url="http://x") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(Documents(bento, lambda: "'none'")), base_url="http://x"
+        ) as client:
             calls = (client.request(method, path, headers=headers) for method, path, headers in requests)
             return list(await asyncio.gather(*calls))
 

@@ -4,10 +4,16 @@ from typing import Any
 
 import pytest
 
-from blip2_serve.api.rerank.request import PicturesForText, TextsForPicture, read_request, sides_of
+from blip2_serve.api.leniency import Ignored
+from blip2_serve.api.rerank.request import PicturesForText, RerankRequest, TextsForPicture, sides_of
+from blip2_serve.api.rerank.request import read_request as read_body
 from blip2_serve.errors import InvalidField
 
 IMAGE = "data:image/png;base64,AAAA"
+
+
+def read_request(values: dict[str, Any]) -> RerankRequest:
+    return read_body(values, Ignored())
 
 
 def sides(query: Any, documents: list[Any]) -> TextsForPicture | PicturesForText:
@@ -54,5 +60,7 @@ def test_an_empty_text_is_named() -> None:
         sides("a", [IMAGE] * 65)
 
 
-def test_bounds_of_other_models_change_nothing() -> None:
-    assert read_request({"query": "a", "documents": [IMAGE], "max_tokens_per_doc": 5, "rank_fields": ["x"]})
+def test_bounds_of_other_models_change_nothing_and_are_named() -> None:
+    ignored, body = Ignored(), {"query": "a", "documents": [IMAGE], "max_tokens_per_doc": 5, "vendor": "x"}
+    assert read_body(body, ignored) == read_request({"query": "a", "documents": [IMAGE]})
+    assert ignored.headers == {"X-Ignored": "max_tokens_per_doc, vendor"}
