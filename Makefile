@@ -9,7 +9,7 @@ BIN      := .venv/bin
 
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help install demo serve lint structure test test-slow openapi bento image
+.PHONY: help install demo serve lint structure test test-clients test-slow openapi bento image
 .PHONY: train-demo train-demo-t5 train-demo-itm eval-demo eval-demo-t5 eval-demo-itm bench-retrieval
 .PHONY: screenshots measure-load measure-batching measure-choosing measure-hostile fuzz
 .PHONY: measure-grounding measure-quantization soak overload chaos bench bench-full bench-plot tune-peers bench-stages bench-gpu clean
@@ -52,6 +52,10 @@ IN_PROCESS := tests/api tests/engine tests/images tests/model tests/tasks tests/
 test: lint
 	$(BIN)/python -m pytest --durations=10 -m "not slow" -n 2 --dist loadscope $(IN_PROCESS)
 	$(BIN)/python -m pytest --durations=10 -m "not slow" $(addprefix --ignore=,$(IN_PROCESS))
+
+# Real clients, each family in a pinned environment of its own; FAMILIES="litellm openai" tries some of them.
+test-clients: install
+	PYTHONPATH=tests $(BIN)/python -m support.clients $(FAMILIES)
 
 # Writes docs/openapi.json; a test compares it with what the server answers.
 openapi: install
@@ -152,4 +156,4 @@ tune-peers: install
 	$(BIN)/python -m benchmarks.run.tune_peers $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-clients .mypy_cache .ruff_cache .pytest_cache

@@ -23,7 +23,7 @@ def _only(way: Literal["beams", "sampling"], default: float) -> Any:
 class DecodingOptions:
     """Decoding options as in transformers' `GenerationConfig`; the defaults are LAVIS's for captions.
 
-    Not validated here: `api.native.fields`, `api.openai.request` and the command line check the bounds.
+    Not validated here: `api.native.fields`, `api.openai.writing` and the command line check the bounds.
     """
 
     max_new_tokens: int = 30

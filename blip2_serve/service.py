@@ -228,7 +228,7 @@ class Blip2:
 
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
-_MODEL_PATHS = [*_ENDPOINTS, "/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank"]
+_MODEL_PATHS = [*_ENDPOINTS, *(f"/v1{path}" for path in OPENAI_PATHS if path != "/models"), "/v2/rerank"]
 _MODEL_PATHS += [*(f"/api{path}" for path in ollama.MODEL_PATHS), *(f"/hf{path}" for path in hf.PATHS)]
 _MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/", MCP_PATH]
 _MOUNTED += [*(f"/api{path}" for path in ollama.PATHS), *(f"/hf{path}" for path in hf.PATHS)]

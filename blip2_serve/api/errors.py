@@ -47,11 +47,17 @@ def error_response(
     return JSONResponse({**error_body(error, fields), **more}, error.status, headers)
 
 
-def add_error_answers(app: FastAPI, fields: FieldNames) -> None:
-    """Let a mounted application answer errors in our shape, with its protocol's field names."""
+def add_error_answers(
+    app: FastAPI, fields: FieldNames, fields_at: Mapping[str, FieldNames] = MappingProxyType({})
+) -> None:
+    """Let a mounted application answer errors in our shape, with its protocol's field names.
+
+    `fields_at` has the names of routes that call them otherwise.
+    """
 
     async def answer_error(request: Request, error: Exception) -> Response:
-        return error_response(public_error(error), fields)
+        route = request.scope["route"].path
+        return error_response(public_error(error), fields_at.get(route, fields))
 
     async def answer_bug(request: Request, error: Exception) -> Response:
         return error_response(unexpected_error())  # Starlette re-raises it, and `ErrorShape` logs it

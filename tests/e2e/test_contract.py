@@ -40,7 +40,20 @@ PICTURES = [jpeg(8, 8, seed) for seed in range(3)]
 NUM_EXAMPLES = os.environ.get("CONTRACT_EXAMPLES")
 
 # Fields that a sensible request draws anew.
-_SHOWN = {"img", "img_id", "imgs", "texts", "model", "messages", "input", "query", "documents", "prompt", "images"}
+_SHOWN = {
+    "img",
+    "img_id",
+    "imgs",
+    "texts",
+    "model",
+    "messages",
+    "input",
+    "image",
+    "query",
+    "documents",
+    "prompt",
+    "images",
+}
 _SHOWN |= {"inputs", "parameters"}
 
 Cases = st.SearchStrategy[schemathesis.Case]
@@ -84,9 +97,17 @@ def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
         return {"img": picture, "texts": draw(st.lists(st.text("ab", min_size=1), min_size=1, max_size=3))}
     if case.path.startswith(("/api/", "/hf/")):
         return draw(of_clients(case.path, picture))
-    if case.path != "/v1/chat/completions":
+    if case.path == "/v1/completions":
+        return {"model": "blip2", "image": picture, "prompt": draw(st.text(max_size=20))}
+    if not case.path.startswith("/v1"):
         return {"img": picture}
     texts = draw(st.lists(st.text(max_size=20), max_size=2))
+    if case.path == "/v1/responses":
+        shown = [
+            {"type": "input_image", "image_url": picture},
+            *({"type": "input_text", "text": text} for text in texts),
+        ]
+        return {"model": "blip2", "input": [{"role": "user", "content": shown}]}
     parts = [{"type": "image_url", "image_url": {"url": picture}}, *({"type": "text", "text": text} for text in texts)]
     return {"model": "blip2", "messages": [{"role": "user", "content": parts}]}
 

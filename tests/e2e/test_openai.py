@@ -275,3 +275,24 @@ def test_the_openapi_page_and_the_metrics_know_the_endpoints(demo: Server, clien
     assert 'endpoint="/v1/chat/completions"' in metrics
     assert "stranger" not in metrics
     demo.logged("POST /v1/chat/completions 200")
+
+
+# LiteLLM's health check and Open WebUI's titles: no picture, and fields for other models.
+BESIDE_THE_CHAT: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "Hey how's it going?"}], "max_tokens": 5},
+    {
+        "messages": [{"role": "user", "content": "### Task:\nGenerate a concise title.\n\nUSER: what color is it?"}],
+        "stream": False,
+        "max_completion_tokens": 1000,
+        "metadata": {"task": "title_generation", "chat_id": "1"},
+    },
+]
+
+
+@pytest.mark.parametrize("body", BESIDE_THE_CHAT)
+def test_what_programs_ask_beside_the_chat_without_a_picture_is_refused_in_one_line(
+    client: openai.OpenAI, body: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="there is none: add one") as refused:
+        client.chat.completions.create(model="blip2", **body)
+    assert "\n" not in refused.value.response.json()["error"]["message"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -25,7 +26,7 @@ UNDECODED = ("/choose", "/match", "/embed")
 CHAT = "/v1/chat/completions"
 OLLAMA = ("/api/generate", "/api/chat", "/api/show")
 TASKS = ("/hf/image-to-text", "/hf/visual-question-answering", "/hf/zero-shot-image-classification")
-FOREIGN = (CHAT, "/v1/embeddings", *OLLAMA[:2], "/v1/rerank", "/v2/rerank")
+FOREIGN = (CHAT, "/v1/responses", "/v1/completions", "/v1/embeddings", *OLLAMA[:2], "/v1/rerank", "/v2/rerank")
 # The examples' JSON picture is a smaller version of the file: its id and all that is fine about it differ, too.
 DURATIONS = {"total_duration", "prompt_eval_duration", "eval_duration"}
 NOT_THE_SAME = DURATIONS | {"created_at", "modified_at", "id", "created", "image_id"}
@@ -73,6 +74,26 @@ def said(answer: Any) -> Any:
     if isinstance(answer, dict):
         return {name: said(value) for name, value in answer.items() if name not in NOT_THE_SAME}
     return [said(each) for each in answer] if isinstance(answer, list) else answer
+
+
+# How each answer that may be streamed says its text.
+WRITTEN: dict[str, Callable[[Any], str]] = {
+    CHAT: lambda whole: whole["choices"][0]["message"]["content"],
+    "/v1/responses": lambda whole: whole["output"][0]["content"][0]["text"],
+    "/v1/completions": lambda whole: whole["choices"][0]["text"],
+}
+
+
+def shown_whole(path: str) -> Any:
+    return SPEC["paths"][path]["post"]["responses"]["200"]["content"][JSON]["example"]
+
+
+def streamed(event: Any) -> str:
+    """What an event adds to the text, in any of the protocols."""
+    if "choices" in event:
+        (choice,) = event["choices"]
+        return choice["text"] if "text" in choice else choice["delta"].get("content", "")
+    return event.get("delta", "")
 
 
 def test_the_file_is_what_the_server_answers(http: httpx.Client) -> None:
@@ -141,8 +162,8 @@ def check_answer(path: str, reply: httpx.Response) -> None:
         case "application/json":
             assert said(reply.json()) == near(shown["example"])
         case _:
-            chunks = [json.loads(line[6:]) for line in reply.text.split("\n\n") if line.startswith("data: {")]
-            assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "blue"
+            events = [json.loads(data) for data in re.findall(r"^data: (\{.*)$", reply.text, re.MULTILINE)]
+            assert "".join(map(streamed, events)) == WRITTEN[path](shown_whole(path))
 
 
 def test_schemas_keep_the_names_that_clients_have_generated_code_by(server: Server) -> None:

@@ -12,28 +12,32 @@ from blip2_serve.options import MAX_NEW_TOKENS
 Values = dict[str, object]
 
 
-def eased(values: Values, ignored: Ignored) -> Values:
-    """Return the fields of a body with habitual values as `ChatRequest` takes them.
+def eased(values: Values, ignored: Ignored, *limits: str) -> Values:
+    """Return the fields of a body with habitual values as `WritingRequest` takes them.
+
+    `limits` name the most tokens to write, the name that counts last.
 
     Raises:
         InvalidField: the server is strict.
     """
     eased = dict(values)
-    for ease in (_limits, _draws, _stops, _stream_options, _logprobs):
+    _limits(eased, ignored, limits)
+    for ease in (_draws, _stops, _stream_options):
         ease(eased, ignored)
     return eased
 
 
-def _limits(values: Values, ignored: Ignored) -> None:
+def _limits(values: Values, ignored: Ignored, limits: tuple[str, ...]) -> None:
     """Cap the number of tokens, for which -1 and huge numbers mean as many as there may be; the newer name counts."""
-    names = [name for name in ("max_tokens", "max_completion_tokens") if name in values]
+    names = [name for name in limits if name in values]
     for name in names:
         if _is_number(values[name], lambda limit: limit == -1 or limit > MAX_NEW_TOKENS):
             ignored.tolerate(f"at most {MAX_NEW_TOKENS} tokens are written", at=name)
             values[name] = MAX_NEW_TOKENS
-    if len(names) == 2 and values["max_tokens"] != values["max_completion_tokens"]:
-        ignored.leave_out("max_tokens", "max_completion_tokens is its newer name")
-        del values["max_tokens"]
+    for older in names[:-1]:
+        if values[older] != values[names[-1]]:
+            ignored.leave_out(older, f"{names[-1]} is its newer name")
+            del values[older]
 
 
 def _draws(values: Values, ignored: Ignored) -> None:
@@ -72,12 +76,6 @@ def _stream_options(values: Values, ignored: Ignored) -> None:
             ignored.leave_out(f"stream_options.{name}", "there is no such option")
     usage = options.get("include_usage")
     values["stream_options"] = {} if usage is None else {"include_usage": usage}
-
-
-def _logprobs(values: Values, ignored: Ignored) -> None:
-    if values.get("top_logprobs") and not values.get("logprobs"):
-        ignored.leave_out("top_logprobs", "it needs logprobs: true")
-        del values["top_logprobs"]
 
 
 def _is_number(value: object, holds: Callable[[float], bool]) -> bool:

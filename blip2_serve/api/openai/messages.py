@@ -4,13 +4,14 @@ BLIP-2 was not trained to follow instructions, to call functions or to compare p
 left out and named; of pictures in several turns the last is meant, and what was said before it is forgotten.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from blip2_serve.api.errors import FieldNames
 from blip2_serve.api.leniency import Ignored
 from blip2_serve.api.native.fields import MAX_TURNS
-from blip2_serve.api.openai.parts import bounded, read_content, refusal
+from blip2_serve.api.openai.parts import bounded, read_content, refusal, without_places
 from blip2_serve.errors import Part
 from blip2_serve.families import DEFAULT_QUESTION, Turn
 from blip2_serve.tasks.prompt import PromptSpec
@@ -26,6 +27,29 @@ EMPTY_IN_ANSWERS = ("annotations", "audio", "function_call", "reasoning_content"
 
 # Every part of a request came in the messages.
 FIELDS: FieldNames = dict.fromkeys(Part, "messages")
+Task = Literal["auto", "caption", "vqa", "prefix"]
+TASK = (
+    'auto: without text a caption, else the chat ("Question: ... Answer:"); caption: no text; vqa: one'
+    " question in the family's own template; prefix: the text is how the caption begins"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The names of a protocol.
+
+    Attributes:
+        messages: the field that holds them.
+        picture: a part with a picture.
+        beside: what messages have beside role and content, without a word.
+    """
+
+    messages: str = "messages"
+    picture: str = "image_url"
+    beside: tuple[str, ...] = ()
+
+
+CHAT = Wording()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +63,9 @@ class Conversation:
     turns: list[Turn]
     text: str
     dropped_turns: int = 0
+    wording: Wording = CHAT
 
-    def asked(self, task: Literal["auto", "caption", "vqa", "prefix"]) -> PromptSpec:
+    def asked(self, task: Task) -> PromptSpec:
         """Build the prompt for `task`; "auto" is a chat where there is text, else a caption.
 
         Raises:
@@ -50,9 +75,8 @@ class Conversation:
             return PromptSpec("chat", self.text or None, self.turns)
         task = "caption" if task == "auto" else task
         if self.turns:
-            raise refusal(
-                "messages", f"a {task} knows no earlier turns: send one message, or ask in a chat (task auto)"
-            )
+            reason = f"a {task} knows no earlier turns: send one message, or ask in a chat (task auto)"
+            raise refusal(self.wording.messages, reason)
         if bool(self.text) != (task == "prefix") and task != "vqa":
             reason = "a caption takes no text" if self.text else "a prefix needs a text"
             raise refusal("task", f"{reason}: caption is without, prefix continues the one that is sent")
@@ -68,30 +92,36 @@ class _Message:
 
 
 def read_conversation(messages: list[object], ignored: Ignored) -> Conversation:
-    """Parse the messages of a chat.
+    """Parse the messages of a chat, see `read_placed`."""
+    return read_placed(((f"messages[{index}]", message) for index, message in enumerate(messages)), ignored)
+
+
+def read_placed(messages: Iterable[tuple[str, object]], ignored: Ignored, wording: Wording = CHAT) -> Conversation:
+    """Parse messages, each with its place in the body.
 
     Consecutive messages of one role join to one text. An earlier turn without text stands for the default question.
 
     Raises:
         InvalidField: a message is malformed or asks for something BLIP-2 cannot do; `about` is its place.
     """
-    if len(messages) > 2 * MAX_TURNS:
-        raise refusal("messages", f"more than {2 * MAX_TURNS} messages are too many: leave the oldest out")
-    read = [_message(f"messages[{index}]", message, ignored) for index, message in enumerate(messages)]
+    placed = list(messages)
+    if len(placed) > 2 * MAX_TURNS:
+        raise refusal(wording.messages, f"more than {2 * MAX_TURNS} messages are too many: leave the oldest out")
+    read = [_message(place, message, ignored, wording) for place, message in placed]
     said = [message for message in read if message is not None]
     if not said or said[-1].role != "user":
-        raise refusal("messages", "the last one must be a user's: that is what BLIP-2 answers")
-    about, num_dropped = _place_of_picture(said), 0
+        raise refusal(wording.messages, "the last one must be a user's: that is what BLIP-2 answers")
+    about, num_dropped = _place_of_picture(said, wording), 0
     if any(message.images for message in said[:about]):
-        ignored.tolerate("BLIP-2 looks at one picture: send one image_url part", at="messages")
+        ignored.tolerate(f"BLIP-2 looks at one picture: send one {wording.picture} part", at=wording.messages)
         num_dropped, said, about = _num_questions(said[:about]), said[about:], 0
     image = said[about].images[0]
     *earlier, last = _joined(said, ignored)
     turns = [(asked.text or DEFAULT_QUESTION, ans.text) for asked, ans in zip(earlier[::2], earlier[1::2], strict=True)]
-    return Conversation(image, turns, last.text, num_dropped)
+    return Conversation(image, turns, last.text, num_dropped, wording)
 
 
-def _place_of_picture(messages: list[_Message]) -> int:
+def _place_of_picture(messages: list[_Message], wording: Wording) -> int:
     """Find the message with the picture that is meant, the last.
 
     Raises:
@@ -99,7 +129,8 @@ def _place_of_picture(messages: list[_Message]) -> int:
     """
     places = [place for place, message in enumerate(messages) if message.images]
     if not places:
-        raise refusal("messages", "BLIP-2 talks about a picture and there is none: add one as an image_url part")
+        reason = f"BLIP-2 talks about a picture and there is none: add one as an {wording.picture} part"
+        raise refusal(wording.messages, reason)
     num_images = len(messages[places[-1]].images)
     if num_images > 1:
         where = messages[places[-1]].place
@@ -118,7 +149,8 @@ def _joined(messages: list[_Message], ignored: Ignored) -> list[_Message]:
     joined: list[_Message] = []
     for message in messages:
         if not joined and message.role == "assistant":
-            ignored.leave_out("messages[0]", "this answers no question", at=message.place)
+            first = f"{message.place.partition('[')[0]}[0]"
+            ignored.leave_out(first, "this answers no question", at=message.place)
         elif joined and joined[-1].role == message.role:
             if message.role == "assistant":
                 ignored.tolerate("this answers no question: let a user's message precede it", at=message.place)
@@ -128,7 +160,7 @@ def _joined(messages: list[_Message], ignored: Ignored) -> list[_Message]:
     return joined
 
 
-def _message(place: str, message: object, ignored: Ignored) -> _Message | None:
+def _message(place: str, message: object, ignored: Ignored, wording: Wording) -> _Message | None:
     """Read one message; None for one that says nothing to BLIP-2."""
     if not isinstance(message, dict):
         raise refusal(place, 'this is no object: send {"role": "user", "content": ...}')
@@ -139,10 +171,11 @@ def _message(place: str, message: object, ignored: Ignored) -> _Message | None:
     if role not in ("user", "assistant"):
         raise refusal(f"{place}.role", "a role is user or assistant")
     for name, value in message.items():
-        if name in ("role", "content") or value is None or (name in EMPTY_IN_ANSWERS and value == []):
+        known = ("role", "content", *wording.beside)
+        if name in known or value is None or (name in EMPTY_IN_ANSWERS and value == []):
             continue
         reason = "a message has a role and a content, of text and a picture, and nothing else"
-        ignored.leave_out(f"messages[].{name}", reason, at=f"{place}.{name[:64]}")
+        ignored.leave_out(f"{without_places(place)}.{name}", reason, at=f"{place}.{name[:64]}")
     return _said(place, role, message.get("content"), ignored)
 
 
@@ -152,8 +185,9 @@ def _said(place: str, role: str, content: object, ignored: Ignored) -> _Message 
     if role == "user":
         return _Message(place, role, text, images)
     if images:
-        ignored.leave_out("messages[].content[].image_url", "BLIP-2 draws no pictures", at=f"{place}.content")
+        what = f"{without_places(place)}.content[].image_url"
+        ignored.leave_out(what, "BLIP-2 draws no pictures", at=f"{place}.content")
     if not text:
-        ignored.leave_out("messages[].content", "this answer is empty", at=place)
+        ignored.leave_out(f"{without_places(place)}.content", "this answer is empty", at=place)
         return None
     return _Message(place, role, text.strip())

@@ -1,5 +1,6 @@
-"""Read the content of one chat message: its texts and the URLs of its pictures."""
+"""Read the content of one message: its texts and the URLs of its pictures."""
 
+import re
 from typing import Any
 
 from blip2_serve.api.leniency import Ignored
@@ -22,7 +23,12 @@ _REFUSED = {
     "file": "BLIP-2 reads no files: send a picture as image_url",
     "input_file": "BLIP-2 reads no files: send a picture as image_url",
 }
-_PLACE = "messages[].content[]"
+_EMPTY_IN_ANSWERS = ("annotations", "logprobs")
+
+
+def without_places(path: str) -> str:
+    """Return a path into the body as it is named where it is ignored, such as messages[].name."""
+    return re.sub(r"\[\d+\]", "[]", path)
 
 
 def refusal(place: str, reason: str) -> InvalidField:
@@ -52,16 +58,18 @@ def _read_part(place: str, part: object, ignored: Ignored, texts: list[str], ima
         raise refusal(place, 'a content is text or a list of parts: send {"type": "text", "text": "..."}')
     kind = part.get("type", next((name for name in ("text", "image_url") if name in part), None))
     if kind in _REMARKS:
-        ignored.leave_out(f"{_PLACE}.{kind}", "BLIP-2 says nothing of itself", at=place)
+        ignored.leave_out(f"{without_places(place)}.{kind}", "BLIP-2 says nothing of itself", at=place)
         return
     field = _KINDS.get(kind) if isinstance(kind, str) else None
     if field is None:
         raise refusal(place, _no_part(kind))
     for name, value in part.items():
-        if name not in ("type", field) and value is not None:
-            ignored.leave_out(f"{_PLACE}.{name}", "a part is a text or a picture and nothing else", at=place)
+        if name in ("type", field) or value is None or (name in _EMPTY_IN_ANSWERS and value == []):
+            continue
+        reason = "BLIP-2 sees every picture at one size" if name == "detail" else "a part is a text or a picture"
+        ignored.leave_out(f"{without_places(place)}.{name}", reason, at=place)
     if field == "image_url":
-        images.append(_url(f"{place}.image_url", part.get(field), ignored))
+        images.append(_url(f"{place}.image_url", part, ignored))
     elif text := _text(f"{place}.text", part.get(field)):
         texts.append(text)
 
@@ -93,15 +101,19 @@ def bounded(place: str, text: str) -> str:
     return text
 
 
-def _url(place: str, image_url: Any, ignored: Ignored) -> str:
-    """Find the URL in an object, or take a plain string for it."""
+def _url(place: str, part: dict[str, Any], ignored: Ignored) -> str:
+    """Find the URL in an object, as chats send it, or in a string, as input_image has it."""
+    image_url = part.get("image_url")
     if isinstance(image_url, str):
-        ignored.tolerate('send {"url": "data:image/jpeg;base64,..."}', at=place)
+        if part.get("type") != "input_image":
+            ignored.tolerate('send {"url": "data:image/jpeg;base64,..."}', at=place)
         return image_url
+    if part.get("file_id") is not None:
+        raise refusal(place, "no files are kept here: send the picture as a data: URI or a URL")
     if not isinstance(image_url, dict) or not isinstance(image_url.get("url"), str):
         raise refusal(place, 'send {"url": "data:image/jpeg;base64,..."}')
     for name, value in image_url.items():
         if name != "url" and value is not None:
             reason = "BLIP-2 sees every picture at one size" if name == "detail" else "a picture has its url alone"
-            ignored.leave_out(f"{_PLACE}.image_url.{name}", reason, at=f"{place}.{name[:64]}")
+            ignored.leave_out(f"{without_places(place)}.{name}", reason, at=f"{place}.{name[:64]}")
     return str(image_url["url"])

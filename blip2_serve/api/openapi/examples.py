@@ -44,6 +44,68 @@ _COMPLETION = {
     ],
     "usage": {"prompt_tokens": 27, "completion_tokens": 2, "total_tokens": 29},
 }
+_RESPONSE_REQUEST = {
+    "model": "blip2",
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": _BACKGROUND},
+                {"type": "input_image", "image_url": PICTURE},
+            ],
+        }
+    ],
+}
+_RESPONSE = {
+    "id": "resp_7f7e3b0a5cb84d0c8b1b7a6a3f8e2f14",
+    "object": "response",
+    "created_at": 1795252495,
+    "status": "completed",
+    "background": False,
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": 30,
+    "metadata": {},
+    "model": "demo",
+    "output": [
+        {
+            "id": "msg_2f0c43a5b2c24c0f9d27e5a2f5c6f8aa",
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "blue", "annotations": [], "logprobs": []}],
+        }
+    ],
+    "parallel_tool_calls": False,
+    "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None},
+    "service_tier": "default",
+    "store": False,
+    "temperature": 0.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "none",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "auto",
+    "usage": {
+        "input_tokens": 27,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 2,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 29,
+    },
+}
+_COMPLETION_REQUEST = {"model": "blip2", "prompt": "a yellow star to the left of", "image": PICTURE}
+_TEXT_COMPLETION = {
+    "id": "cmpl-0d1b3f7ac0f34c61b5b52a3a1a0f4a55",
+    "object": "text_completion",
+    "created": 1795252495,
+    "model": "demo",
+    "choices": [{"index": 0, "text": " a red diamond on a blue background", "logprobs": None, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 24, "completion_tokens": 8, "total_tokens": 32},
+}
 
 _EMBEDDINGS = {"model": "blip2", "input": ["a yellow star", {"image": PICTURE}], "encoding_format": "base64"}
 _VECTORS = {
@@ -132,7 +194,9 @@ def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
             }
         (answered,) = post["responses"]["200"]["content"].values()
         answered["example"] = fields.example.answer
-    _add_chat_examples(paths["/v1/chat/completions"]["post"])
+    _add_streamed_examples(paths["/v1/chat/completions"]["post"], _CHAT, _COMPLETION)
+    _add_streamed_examples(paths["/v1/responses"]["post"], _RESPONSE_REQUEST, _RESPONSE)
+    _add_streamed_examples(paths["/v1/completions"]["post"], _COMPLETION_REQUEST, _TEXT_COMPLETION)
     _add_example(paths["/v1/embeddings"]["post"], _EMBEDDINGS, _VECTORS)
     for version in ("1", "2"):
         _add_example(paths[f"/v{version}/rerank"]["post"], _RERANK, _ranking(version))
@@ -151,9 +215,9 @@ def _add_example(post: dict[str, Any], body: dict[str, Any], answer: dict[str, A
     post["responses"]["200"]["content"]["application/json"]["example"] = answer
 
 
-def _add_chat_examples(post: dict[str, Any]) -> None:
+def _add_streamed_examples(post: dict[str, Any], body: dict[str, Any], answer: dict[str, Any]) -> None:
     post["requestBody"]["content"]["application/json"]["examples"] = {
-        "whole": {"summary": "The answer at once", "value": _CHAT},
-        "stream": {"summary": "The answer as it grows", "value": {**_CHAT, "stream": True}},
+        "whole": {"summary": "The answer at once", "value": body},
+        "stream": {"summary": "The answer as it grows", "value": {**body, "stream": True}},
     }
-    post["responses"]["200"]["content"]["application/json"]["example"] = _COMPLETION
+    post["responses"]["200"]["content"]["application/json"]["example"] = answer

@@ -11,7 +11,7 @@ from blip2_serve.api.native.batch import Answered
 from blip2_serve.api.native.caption_several import Captioned
 from blip2_serve.api.native.embed import Embedded
 from blip2_serve.api.native.fields import endpoints
-from blip2_serve.api.openai.responses import ChatCompletionChunk
+from blip2_serve.api.openai.chat.answers import ChatCompletionChunk
 from blip2_serve.errors import Blip2Error, RequestError, StartupError
 from blip2_serve.tasks.retrieval.verbs import Match
 
@@ -80,36 +80,48 @@ _TOLD = {
     },
     "dropped turns": {"X-Dropped-Turns": _header(_DROPPED, _COUNT)},
 }
-_CHAT_HEADERS = {
+_WRITTEN_HEADERS = {
     **_IMAGE_ID,
     "X-Dropped-Turns": _header(f"{_DROPPED}, or that were about earlier pictures", _COUNT, required=False),
     **_GUARDS,
     **_IGNORED,
 }
-_OLLAMA_HEADERS = {name: {**header, "required": False} for name, header in _CHAT_HEADERS.items() if name != "X-Guards"}
+_OLLAMA_HEADERS = {
+    name: {**header, "required": False} for name, header in _WRITTEN_HEADERS.items() if name != "X-Guards"
+}
 _CAPTION_HEADERS = {**_IMAGE_ID, **_GUARDS, **_IGNORED}
 _FOREIGN_HEADERS = {
-    "/v1/chat/completions": _CHAT_HEADERS,
+    **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses"), _WRITTEN_HEADERS),
     **dict.fromkeys(("/v1/embeddings", "/v1/rerank", "/v2/rerank"), _IGNORED),
     **dict.fromkeys(("/api/generate", "/api/chat"), _OLLAMA_HEADERS),
     "/hf/image-to-text": _CAPTION_HEADERS,
     "/hf/visual-question-answering": _CAPTION_HEADERS,
     "/hf/zero-shot-image-classification": {**_IMAGE_ID, **_IGNORED},
 }
-# Before OpenAPI 3.2, a stream's schema describes each event.
-_EVENT = {
+
+
+def _event(description: str, content: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """Describe each event of a stream, as its schema does before OpenAPI 3.2."""
+    data = {"type": "string", "anyOf": [*others, {"contentMediaType": "application/json", "contentSchema": content}]}
+    return {"type": "object", "description": description, "required": ["data"], "properties": {"data": data}}
+
+
+_TYPED_EVENT = {
     "type": "object",
-    "description": "an event of the stream; the last is [DONE], or an error",
-    "required": ["data"],
+    "required": ["type", "sequence_number"],
     "properties": {
-        "data": {
-            "type": "string",
-            "anyOf": [
-                {"const": "[DONE]"},
-                {"contentMediaType": "application/json", "contentSchema": _one_of("ChatCompletionChunk", "Error")},
-            ],
-        }
+        "type": {"type": "string", "description": "as response.output_text.delta"},
+        "sequence_number": _COUNT,
+        "response": {"$ref": _REF.format(model="ResponseAnswer")},
+        "delta": {"type": "string", "description": "what is new of the text"},
     },
+}
+_DONE = "an event of the stream; the last is [DONE], or an error"
+_LAST = "an event of the stream; the last is response.completed, response.incomplete or error"
+_STREAMS = {
+    "/v1/chat/completions": _event(_DONE, _one_of("ChatCompletionChunk", "Error"), {"const": "[DONE]"}),
+    "/v1/completions": _event(_DONE, _one_of("TextCompletion", "Error"), {"const": "[DONE]"}),
+    "/v1/responses": _event(_LAST, _TYPED_EVENT),
 }
 _RETRY = {"Retry-After": _header("seconds to wait; until there is room", _COUNT, required=False)}
 
@@ -119,7 +131,8 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
     schemas = spec["components"]["schemas"]
     for model in (Answered, Captioned, Embedded, Error, Match, ChatCompletionChunk, PlainError):
         _share(model, schemas)
-    spec["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = _EVENT
+    for path, event in _STREAMS.items():
+        spec["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = event
     for path, item in spec["paths"].items():
         for operation in item.values():
             answer = operation["responses"]["200"]

@@ -12,10 +12,11 @@ from starlette.requests import ClientDisconnect
 
 from blip2_serve.api.errors import ErrorShape
 from blip2_serve.api.openai.app import openai_app
-from blip2_serve.api.openai.stream import Chunks, EventStream
+from blip2_serve.api.openai.chat.chunks import Chunks
+from blip2_serve.api.openai.stream import EventStream
 from blip2_serve.config import Settings
 from blip2_serve.engine.messages import TokenEvent
-from blip2_serve.errors import Busy, DeadlineExceeded
+from blip2_serve.errors import Busy, DeadlineExceeded, InvalidImage, Part
 from blip2_serve.families import OPT
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, CompletionPiece
 from blip2_serve.tasks.load.admission import Admission
@@ -82,12 +83,16 @@ def stream_of(call: FailingCall) -> CompletionStream:
     return CompletionStream("0f" * 32, None, cast(EngineCall, call), cast(Transcript, FixedTranscript()), _never, place)
 
 
-def post(get_tasks: Callable[[], object], **fields: Any) -> httpx.Response:
+RESPONSE = {"model": "blip2", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "AAAA"}]}]}
+BODIES = {"/chat/completions": BODY, "/responses": RESPONSE, "/completions": {"model": "blip2", "image": "AAAA"}}
+
+
+def post(get_tasks: Callable[[], object], path: str = "/chat/completions", **fields: Any) -> httpx.Response:
     app = ErrorShape(openai_app(cast(Callable[[], Tasks], get_tasks)))
 
     async def call() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
-            return await client.post("/chat/completions", json={**BODY, **fields})
+            return await client.post(path, json={**BODIES[path], **fields})
 
     return asyncio.run(call())
 
@@ -103,9 +108,10 @@ def test_a_bug_is_answered_in_our_shape_and_logged_once(caplog: pytest.LogCaptur
     assert [record.levelno for record in caplog.records if record.name.startswith("blip2_serve")] == [logging.ERROR]
 
 
+@pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_fails_before_the_first_token_has_its_own_status(stream: bool) -> None:
-    reply = post(lambda: FailingTasks(Busy("Later.", retry_after_s=2)), stream=stream)
+def test_what_fails_before_the_first_token_has_its_own_status(stream: bool, path: str) -> None:
+    reply = post(lambda: FailingTasks(Busy("Later.", retry_after_s=2)), path, stream=stream)
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "2")
 
 
@@ -118,6 +124,23 @@ def test_what_fails_after_it_is_the_streams_last_event(error: Exception, code: s
     assert [event["choices"][0]["delta"].get("content") for event in events[:-1]] == ["", "a", "a"]
     assert events[-1]["error"]["code"] == code
     assert "secret" not in reply.text
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_no_stream_that_failed_ends_as_if_it_were_whole(path: str) -> None:
+    reply = post(lambda: FailingTasks(DeadlineExceeded("Late."), PIECE), path, stream=True)
+    *_, last = [json.loads(line[6:]) for line in reply.text.split("\n") if line.startswith("data: {")]
+    assert (last["error"]["code"], last["error"]["message"]) == ("deadline_exceeded", "Late.")
+    assert "[DONE]" not in reply.text
+    assert "response.completed" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("path", "param"), [("/chat/completions", "messages"), ("/responses", "input"), ("/completions", "image")]
+)
+def test_an_error_about_the_picture_names_the_protocols_own_field(path: str, param: str) -> None:
+    reply = post(lambda: FailingTasks(InvalidImage("Damaged.", about=Part.IMAGE)), path)
+    assert reply.json()["error"]["param"] == param
 
 
 def test_a_piece_without_text_is_told_for_its_log_probability_only() -> None:

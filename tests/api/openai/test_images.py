@@ -1,9 +1,9 @@
-"""The url of OpenAI's image_url: a URL, a data: URI, base64 or an id; errors are about messages."""
+"""The url of OpenAI's image_url: a URL, a data: URI, base64 or an id; errors are about the picture."""
 
 import pytest
 
 from blip2_serve.api.openai.images import image_of
-from blip2_serve.errors import InvalidImage
+from blip2_serve.errors import InvalidImage, Part
 from blip2_serve.images import ImageId, ImageUrl, Upload
 
 DIGITS = "0f" * 32
@@ -30,11 +30,11 @@ def test_a_picture_may_be_an_id(digits: str) -> None:
 def test_an_id_that_is_none_is_refused(digits: str) -> None:
     with pytest.raises(InvalidImage, match="64 hex digits") as refused:
         image_of(f"image-id:{digits}")
-    assert refused.value.about == "messages"
+    assert refused.value.about == Part.IMAGE
 
 
 @pytest.mark.parametrize("url", ["data:,AAAA", "data:;base64,*", "e*", "image-id!"])
 def test_nothing_else_is_a_picture(url: str) -> None:
     with pytest.raises(InvalidImage, match="data:image/jpeg;base64") as refused:
         image_of(url)
-    assert refused.value.about == "messages"
+    assert refused.value.about == Part.IMAGE

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from blip2_serve.api.leniency import Ignored
-from blip2_serve.api.openai.request import ChatRequest, validate_request
+from blip2_serve.api.openai.chat.request import ChatRequest, validate_request
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import FLAN_T5, INSTRUCTBLIP_FLAN_T5, OPT
 from blip2_serve.options import DecodingOptions

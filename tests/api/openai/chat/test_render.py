@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip2_serve.api.openai.render import ChunkHead, completion_json
-from blip2_serve.api.openai.responses import (
+from blip2_serve.api.openai.answers import Usage
+from blip2_serve.api.openai.chat.answers import (
     ChatCompletion,
     ChatCompletionChunk,
     ChunkChoice,
     Delta,
     Logprobs,
-    Usage,
 )
+from blip2_serve.api.openai.chat.render import ChunkHead, completion_json
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest, Completion, Token
 
 texts = st.text(max_size=8) | st.sampled_from(['"logprobs":null', '"choices":[]', "\\", "\u2028", "\U0001f600"])

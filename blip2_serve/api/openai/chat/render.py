@@ -1,12 +1,9 @@
-"""Render answers with many log-probabilities as JSON; what is said of a token is remembered.
-
-Through pydantic and json, 20 log-probabilities a token cost half a millisecond: with 50 streams, more than the model.
-"""
+"""Render answers with many log-probabilities as JSON."""
 
 import json
-from functools import lru_cache
 
-from blip2_serve.api.openai.responses import ChatChoice, ChatCompletion, ChatCompletionChunk, Usage
+from blip2_serve.api.openai.answers import Usage, tokens_json
+from blip2_serve.api.openai.chat.answers import ChatChoice, ChatCompletion, ChatCompletionChunk
 from blip2_serve.options import FinishReason
 from blip2_serve.tasks.completion import ChosenToken, CompletedRequest
 
@@ -48,14 +45,4 @@ class ChunkHead:
 
 def logprobs_json(tokens: tuple[ChosenToken, ...]) -> str:
     """Render what `Logprobs` describes."""
-    return f'{{"content":[{",".join(map(_chosen_json, tokens))}]}}'
-
-
-def _chosen_json(token: ChosenToken) -> str:
-    likely = ",".join([f"{{{_token_json(each.text, each.data)}{each.logprob!r}}}" for each in token.likely])
-    return f'{{{_token_json(token.text, token.data)}{token.logprob!r},"top_logprobs":[{likely}]}}'
-
-
-@lru_cache(maxsize=65_536)
-def _token_json(text: str, data: bytes) -> str:
-    return f'"token":{json.dumps(text)},"bytes":{json.dumps(list(data))},"logprob":'
+    return f'{{"content":{tokens_json(tokens)}}}'
