@@ -24,7 +24,7 @@ help:
 	@echo "make install set up .venv (PIP_ARGS= reaches pip)"
 
 # One stamp for everything: .venv is made anew only when a requirements file changes.
-.venv/installed: requirements.txt requirements-ui.txt requirements-quantize.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-ui.txt requirements-quantize.txt requirements-mcp.txt requirements-adapter.txt requirements-heif.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
 	touch $@

@@ -48,6 +48,8 @@ class Settings(BaseModel):
 
     model: str = Field(DEFAULT_MODEL, description="demo, demo-t5, a hub id or a folder; none for no captions")
     revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
+    adapter: str | None = Field(None, description="a folder or a hub id with a LoRA adapter for BLIP2_MODEL")
+    adapter_revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     retrieval_model: str = Field("off", description="off, demo-itm, a hub id or a folder")
     retrieval_revision: str | None = Field(None, description="a branch, tag or commit of the hub repository")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N")
@@ -58,6 +60,8 @@ class Settings(BaseModel):
     quantize: Literal["none", "int8", "int4"] = Field("none", description="none, int8 or int4")
     threads: int | None = Field(None, ge=1, le=1024, description="a whole number of CPU threads, 1 to 1024")
     max_image_pixels: int = Field(50_000_000, ge=1, description="a whole number of pixels, at least 1")
+    truncated_images: Literal["refuse", "accept"] = Field("refuse", description="refuse or accept")
+    color: Literal["reference", "srgb"] = Field("reference", description="reference or srgb")
     max_request_bytes: int = Field(20_000_000, ge=1024, description="a whole number of bytes, at least 1024")
     max_batch_bytes: int = Field(200_000_000, ge=1024, description="a whole number of bytes, at least 1024")
     max_rows: int | None = Field(
@@ -140,6 +144,8 @@ class Settings(BaseModel):
             raise StartupError(
                 f"{settings.spelled('model')} leaves nothing to serve: set BLIP2_RETRIEVAL_MODEL, or BLIP2_MODEL."
             )
+        if settings.adapter is not None and not settings.writes_text:
+            raise StartupError(f"{settings.spelled('adapter')} is merged into BLIP2_MODEL, which is none: set it.")
         return settings
 
     @property

@@ -11,20 +11,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from blip2_serve import bentoml_compat
-from blip2_serve.api.connection import bound_connections
 from blip2_serve.api.disconnect import while_connected
-from blip2_serve.api.errors import ErrorShape, answer_errors
+from blip2_serve.api.errors import answer_errors
+from blip2_serve.api.front import stand_in_front
+from blip2_serve.api.hf import app as hf
 from blip2_serve.api.mcp.endpoint import McpEndpoint
 from blip2_serve.api.mcp.errors import PATH as MCP_PATH
-from blip2_serve.api.mcp.errors import JsonRpcErrors
-from blip2_serve.api.middleware.access_log import AccessLog
-from blip2_serve.api.middleware.body_limit import BodyLimit
-from blip2_serve.api.middleware.client import KnownClient
-from blip2_serve.api.middleware.cross_origin import CrossOrigin, Preflights
-from blip2_serve.api.middleware.early_refusal import EarlyRefusal
-from blip2_serve.api.middleware.pace import Pace
-from blip2_serve.api.middleware.relative_redirects import RelativeRedirects
-from blip2_serve.api.middleware.throttle import Throttle
 from blip2_serve.api.native.answers import json_reply
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.batch import BatchAnswer, BatchFields
@@ -35,11 +27,10 @@ from blip2_serve.api.native.choose import ChooseAnswer, ChooseFields
 from blip2_serve.api.native.embed import EmbedAnswer, EmbedFields, images_body, texts_body
 from blip2_serve.api.native.inputs import input_of
 from blip2_serve.api.native.match import MatchAnswer, MatchFields
+from blip2_serve.api.ollama import app as ollama
 from blip2_serve.api.openai.app import PATHS as OPENAI_PATHS
 from blip2_serve.api.openai.app import openai_app
-from blip2_serve.api.openapi.pages import Documents
 from blip2_serve.api.rerank.app import rerank_app
-from blip2_serve.clients import Network
 from blip2_serve.config import MAX_DEADLINE_S, Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.memory import keep_what_is_loaded
@@ -69,6 +60,8 @@ async def _mcp(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @bentoml.asgi_app(_page, path="/ui", name="ui")
+@bentoml.asgi_app(hf.hf_app(_running_tasks), path="/hf", name="hf")
+@bentoml.asgi_app(ollama.ollama_app(_running_tasks), path="/api", name="ollama")
 @bentoml.asgi_app(_mcp, path=MCP_PATH, name="mcp")
 @bentoml.asgi_app(rerank_app(_running_tasks), path="/v2", name="rerank")
 @bentoml.asgi_app(openai_app(_running_tasks), path="/v1", name="openai")
@@ -236,54 +229,14 @@ class Blip2:
 
 _ENDPOINTS = [method.route for method in Blip2.apis.values()]  # type: ignore[attr-defined]
 _MODEL_PATHS = [*_ENDPOINTS, *(f"/v1{path}" for path in OPENAI_PATHS if path != "/models"), "/v2/rerank"]
+_MODEL_PATHS += [*(f"/api{path}" for path in ollama.MODEL_PATHS), *(f"/hf{path}" for path in hf.PATHS)]
 _MOUNTED = [*(f"/v1{path}" for path in OPENAI_PATHS), "/v2/rerank", "/ui/", MCP_PATH]
+_MOUNTED += [*(f"/api{path}" for path in ollama.PATHS), *(f"/hf{path}" for path in hf.PATHS)]
 bentoml_compat.apply([*_ENDPOINTS, *_MOUNTED])
-
-
-def _max_request_bytes() -> int:
-    return _settings().max_request_bytes
-
-
-def _max_batch_bytes() -> int:
-    return _settings().max_batch_bytes
-
-
-# Paths that take many pictures.
-_LARGE_BODIES = dict.fromkeys(("/batch", "/embed", "/v1/embeddings", "/v1/rerank", "/v2/rerank"), _max_batch_bytes)
 
 
 def _check_room() -> None:
     _running_tasks().check_room()
 
 
-def _trusted_networks() -> tuple[Network, ...]:
-    return _settings().trusted_networks
-
-
-def _allowed_origins() -> tuple[str, ...]:
-    return _settings().allowed_origins
-
-
-def _frame_policy() -> str:
-    return _settings().frame_policy
-
-
-def _keep_alive_s() -> int:
-    return _settings().keep_alive_s
-
-
-bound_connections(_keep_alive_s)
-
-# Outermost first.
-Blip2.add_asgi_middleware(CrossOrigin, origins=_allowed_origins)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(KnownClient, trusted_proxies=_trusted_networks)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(JsonRpcErrors)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(Throttle, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(AccessLog)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(Pace)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(ErrorShape)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(Preflights, origins=_allowed_origins)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(Documents, frame_policy=_frame_policy)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(EarlyRefusal, check_room=_check_room, paths=_MODEL_PATHS)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(BodyLimit, max_bytes=_max_request_bytes, other_paths=_LARGE_BODIES)  # type: ignore[attr-defined]
-Blip2.add_asgi_middleware(RelativeRedirects)  # type: ignore[attr-defined]
+stand_in_front(Blip2, _settings, _check_room, _MODEL_PATHS)

@@ -29,6 +29,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("BLIP2_THREADS", "many", "a whole number"),
         ("BLIP2_THREADS", "0", "1 to 1024"),
         ("BLIP2_DTYPE", "fp16", "float16"),
+        ("BLIP2_MCP_HOSTS", "https://captions.example.com", "or any"),
         ("BLIP2_DEVICE", "tpu", "cuda:N"),
         ("BLIP2_DEVICE", "mps", "cuda:N"),
         ("BLIP2_DEVICE", "cuda:99999999999", "cuda:N"),

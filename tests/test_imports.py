@@ -11,7 +11,7 @@ PACKAGE = ROOT / "blip2_serve"
 
 # From the bottom up: a module imports only from its own layer and the layers before it.
 LAYERS = [
-    {"errors", "options", "families", "clients", "machine", "memory"},
+    {"errors", "options", "families", "clients", "machine", "memory", "remarks"},
     {"config"},
     {"images"},
     {"model"},
@@ -32,6 +32,8 @@ ALLOWED = {
     "httpx": {"blip2_serve/images/"},
     "mcp": {"blip2_serve/api/mcp/server.py"},
     "mcp_types": {"blip2_serve/api/mcp/server.py"},
+    "peft": {"blip2_serve/model/adapter/merge.py"},
+    "pillow_heif": {"blip2_serve/images/formats/heif.py"},
     "starlette": {"blip2_serve/api/", "blip2_serve/ui/", "blip2_serve/service.py", "blip2_serve/bentoml_compat.py"},
     "torch": {"blip2_serve/model/", "blip2_serve/engine/"},
     "transformers": {"blip2_serve/model/", "blip2_serve/engine/backends/"},

@@ -23,6 +23,8 @@ RANGES = {
     "requirements-ui.txt": EXTRAS["ui"],
     "requirements-mcp.txt": EXTRAS["mcp"],
     "requirements-quantize.txt": EXTRAS["quantize"],
+    "requirements-adapter.txt": EXTRAS["adapter"],
+    "requirements-heif.txt": EXTRAS["heif"],
 }
 
 
@@ -56,6 +58,12 @@ def test_every_pin_lies_in_its_range(file: str) -> None:
     for name, pin in pins(file).items():
         assert ranges[name].specifier.contains(version_of(pin)), f"{pin} is not in {ranges[name]}"
         assert str(ranges[name].marker) == str(pin.marker)
+
+
+def test_what_is_under_the_gpl_is_installed_by_whoever_asks_for_it_alone() -> None:
+    others = [file for file in RANGES if file != "requirements-heif.txt"]
+    assert not any("pillow-heif" in pins(file) for file in others)
+    assert "heif" not in (ROOT / "bentofile.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["bentoml", "transformers"])

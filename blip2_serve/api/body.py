@@ -17,6 +17,7 @@ from blip2_serve.api.large_json import parse_json
 from blip2_serve.api.raw_body import begins_as_picture, is_raw_kind, raw_values
 from blip2_serve.clients import current_client
 from blip2_serve.errors import InvalidField, UnsupportedBody
+from blip2_serve.images import Upload
 from blip2_serve.tasks.load.gate import FairGate
 
 _SMALL_BODY = 65_536  # in bytes; below this, parsing is faster than waking a thread
@@ -82,6 +83,29 @@ async def read_json_body(request: Request, example: str) -> dict[str, object]:
     if kind.startswith((b"multipart/", b"image/")) or kind == b"application/octet-stream":
         raise UnsupportedBody("Only JSON is read here: send it with Content-Type: application/json.")
     return await _whole(_parse(partial(_json_object, example=example), request))
+
+
+async def read_json_or_picture(request: Request, example: str) -> dict[str, object]:
+    """Read a JSON object without its null values, or a picture as `inputs`; error messages show `example`.
+
+    A picture comes under any type or none, and never begins with a brace.
+
+    Raises:
+        InvalidField: the body is malformed, or a field comes twice.
+        UnsupportedBody: the Content-Type says that the body is a multipart form.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    if kind.startswith(b"multipart/"):
+        raise UnsupportedBody("No form is read here: send the picture itself as the body, or JSON.")
+
+    def values(body: bytearray) -> dict[str, object]:
+        if kind == b"application/json" or body[:64].lstrip().startswith(b"{"):
+            return _json_object(body, example)
+        picture = Upload(bytes(body))
+        body.clear()
+        return {"inputs": picture}
+
+    return await _whole(_parse(values, request))
 
 
 async def _whole(reading: Coroutine[object, object, dict[str, object]]) -> dict[str, object]:

@@ -94,7 +94,8 @@ async def _caption_one(tasks: "Tasks", path: Path, prefix: str | None, options: 
 def load_tasks(settings: Settings) -> "Tasks":
     from blip2_serve.model.device import use_available_threads
     from blip2_serve.model.load import load_model
-    from blip2_serve.model.locate import check_cache_folder, locate_checkpoint
+    from blip2_serve.model.locate import locate_checkpoint
+    from blip2_serve.model.models import check_cache_folder
     from blip2_serve.tasks.verbs import Tasks
 
     check_cache_folder(settings.image_cache_dir)

@@ -29,6 +29,8 @@ def check(model: str | None, **placement: str | None) -> None:
         _check_memory(" and ".join(each.name for each in found), weights_bytes, free_bytes)
     for each in found:
         click.echo(f"{each.name} can be served here.")
+        if each.adapter is not None:
+            click.echo(f"  adapter: {each.adapter}, merged into it")
         for reason in each.placement.reason.split("; "):
             click.echo(f"  {reason}")
     packed = "" if chosen.quantize == "none" else f" before its layers are packed in {chosen.quantize}"

@@ -8,6 +8,7 @@ from blip2_serve import __version__
 from blip2_serve.cli.calibrate import calibrate
 from blip2_serve.cli.caption import caption
 from blip2_serve.cli.check import check
+from blip2_serve.cli.convert import convert
 from blip2_serve.cli.serve import serve
 from blip2_serve.errors import Blip2Error
 
@@ -37,3 +38,4 @@ main.add_command(serve)
 main.add_command(check)
 main.add_command(caption)
 main.add_command(calibrate)
+main.add_command(convert)

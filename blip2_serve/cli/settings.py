@@ -9,11 +9,11 @@ from blip2_serve.config import Settings
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-_OPTIONS = ("device", "dtype", "quantize")
+_OPTIONS = ("adapter", "device", "dtype", "quantize")
 
 
 def placement_options(command: CommandT) -> CommandT:
-    """Add --device, --dtype and --quantize; `Settings` checks their values."""
+    """Add --adapter, --device, --dtype and --quantize; `Settings` checks their values."""
     for name in reversed(_OPTIONS):
         command = click.option(f"--{name}", help=_help(name))(command)
     return command
@@ -21,4 +21,4 @@ def placement_options(command: CommandT) -> CommandT:
 
 def _help(name: str) -> str:
     field = Settings.model_fields[name]
-    return f"{field.description}  [default: BLIP2_{name.upper()}, or {field.default}]"
+    return f"{field.description}  [default: BLIP2_{name.upper()}, or {field.default or 'none'}]"

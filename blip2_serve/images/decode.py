@@ -5,22 +5,36 @@ import hashlib
 import io
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from blip2_serve.errors import ImageTooLarge, InvalidImage, Part, UnsupportedImage
+from blip2_serve.images.formats import heif
+from blip2_serve.images.formats.files import is_known, plain_file
+from blip2_serve.images.formats.jpeg import load_cut_jpeg
+from blip2_serve.images.formats.orientation import UPRIGHT
+from blip2_serve.images.formats.plain import PlainFile, check_pieces
+from blip2_serve.images.formats.png import load_cut_png
+from blip2_serve.images.formats.unread import what_to_do
+from blip2_serve.images.pixels.color import to_srgb
+from blip2_serve.images.pixels.tones import on_white, to_8_bit
+from blip2_serve.images.reading import REFERENCE, Reading
 
-# Pillow's JPEG reader also opens MPO, the JPEG with a second picture in it that many phones write.
+# And HEIC, told by its brand, where it has a reader.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-# Real files have a few hundred; this many of a GIF's blocks are 0.5 MB.
-MAX_HEADER_PIECES = 4096
+_FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF"
 # JPEG's own limit. Resizing takes memory in proportion to the side, too: 2 GB for 50 million pixels.
 MAX_SIDE = 65_535
-_BAND_PIXELS = 1_000_000
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Image.init()  # registers every reader; without it `formats` may name one that is not loaded yet
 # Our own limit is checked once the header is read; Pillow's would warn in the middle of it.
@@ -36,13 +50,23 @@ class Picture:
     Attributes:
         image: mode RGB, upright, first frame of an animation, transparent parts white.
         sha256: digest of the uploaded bytes, 32 bytes.
+        is_truncated: the file is cut short, and the rest of the picture is black or grey.
     """
 
     image: Image.Image
     sha256: bytes
+    is_truncated: bool = False
 
 
-def load_image(data: bytes, max_pixels: int) -> Picture:
+@dataclass(frozen=True, slots=True)
+class OpenedPicture:
+    """A picture whose header is read, and its file without metadata."""
+
+    image: Image.Image
+    file: PlainFile
+
+
+def load_image(data: bytes, max_pixels: int, reading: Reading = REFERENCE) -> Picture:
     """Decode `data` in this process, which nothing protects from what a picture costs: see `decoder_pool`.
 
     Raises:
@@ -50,18 +74,20 @@ def load_image(data: bytes, max_pixels: int) -> Picture:
         UnsupportedImage: not one of `FORMATS`.
         ImageTooLarge: more than `max_pixels`, judged from the header before decoding, or a side above MAX_SIDE.
     """
-    return Picture(decode_image(open_image(data, max_pixels)), hashlib.sha256(data).digest())
+    image, is_truncated = decode_image(open_image(data, max_pixels, reading), reading)
+    return Picture(image, hashlib.sha256(data).digest(), is_truncated)
 
 
-def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Read the header; raises as `load_image` does."""
+def open_image(data: bytes, max_pixels: int, reading: Reading) -> OpenedPicture:
+    """Take the metadata off and read the header; raises as `load_image` does."""
     if not data:
         raise InvalidImage("The picture is empty: send the bytes of an image file.", about=Part.IMAGE)
     if size := _size_of_webp(data):
         _check_size(size, max_pixels)
-    image = _open(data)
+    file = plain_file(data, keeps_profile=reading.converts_color)
+    image = _open(file.data)
     _check_size(image.size, max_pixels)
-    return image
+    return OpenedPicture(image, file)
 
 
 def pixels_on_opening(data: bytes) -> int:
@@ -70,23 +96,51 @@ def pixels_on_opening(data: bytes) -> int:
     return width * height
 
 
-def decode_image(image: Image.Image) -> Image.Image:
-    """Decode an opened picture to upright RGB, transparent parts white.
+def decode_image(opened: OpenedPicture, reading: Reading) -> tuple[Image.Image, bool]:
+    """Decode an opened picture to upright RGB, transparent parts white; True with it if it is cut short.
 
     Pillow's readers raise anything on damaged files, RuntimeError and TypeError included.
 
     Raises:
-        InvalidImage: cut short or damaged.
+        InvalidImage: damaged, or cut short where that is not accepted.
         MemoryError: more memory than the process may take.
     """
     try:
-        image.load()
-        vars(image).pop("_decoder", None)  # a WebP's keeps two canvases, 8 bytes a pixel
-        return _to_rgb(_upright(image))
+        image, is_whole = _loaded(opened, reading)
+        if is_whole or reading.accepts_truncated:
+            vars(image).pop("_decoder", None)  # a WebP's keeps two canvases, 8 bytes a pixel
+            profile = _profile(opened) if reading.converts_color else None
+            return _to_rgb(_upright(to_srgb(image, profile), _orientation(opened))), not is_whole
     except MemoryError:
         raise
     except Exception:
-        raise InvalidImage("The picture is cut short or damaged: send it again.", about=Part.IMAGE) from None
+        pass
+    raise InvalidImage("The picture is cut short or damaged: send it again.", about=Part.IMAGE)
+
+
+def _loaded(opened: OpenedPicture, reading: Reading) -> tuple[Image.Image, bool]:
+    """Decode the pixels; False if some are missing."""
+    image = opened.image
+    if image.format == "JPEG" and opened.file.is_cut:
+        return load_cut_jpeg(opened.file.data)
+    if image.format == "PNG" and reading.accepts_truncated:
+        return image, load_cut_png(image, opened.file.data)
+    image.load()
+    return image, True
+
+
+def _profile(opened: OpenedPicture) -> bytes | None:
+    return opened.image.info.get("icc_profile") if opened.file.profile is None else opened.file.profile
+
+
+def _orientation(opened: OpenedPicture) -> int:
+    """The EXIF orientation; unreadable metadata rotates nothing."""
+    if opened.file.orientation is not None:
+        return opened.file.orientation
+    try:
+        return int(opened.image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
+    except Exception:
+        return UPRIGHT
 
 
 def squash(image: Image.Image, side: int, resample: int) -> bytes:
@@ -104,29 +158,32 @@ class _Header(io.BytesIO):
     18 MB took 90 seconds.
     """
 
-    pieces_left: float = MAX_HEADER_PIECES
+    num_pieces: float = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self.pieces_left -= 1
-        if self.pieces_left < 0:
-            raise InvalidImage("The picture has too much metadata: send it without.", about=Part.IMAGE)
+        self.num_pieces += 1
+        check_pieces(self.num_pieces)
         return super().read(size)
 
 
 def _open(data: bytes) -> Image.Image:
     file = _Header(data)
     try:
-        image = Image.open(file, formats=FORMATS)
-        file.pieces_left = math.inf
+        image = Image.open(file, formats=(heif.FORMAT,) if heif.is_heif(data) else FORMATS)
+        file.num_pieces = -math.inf
         return image
     except (InvalidImage, MemoryError):
         raise
-    except UnidentifiedImageError:
-        raise UnsupportedImage(
-            f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}.", about=Part.IMAGE
-        ) from None
-    except Exception:  # see decode_image
+    except Exception as error:  # see decode_image
+        if isinstance(error, UnidentifiedImageError) and not is_known(data):
+            raise _unsupported(data) from None
         raise InvalidImage("The picture's header is damaged: send it again.", about=Part.IMAGE) from None
+
+
+def _unsupported(data: bytes) -> UnsupportedImage:
+    words = f"{_FORMATS_IN_WORDS}, HEIC or AVIF" if heif.has_reader() else f"{_FORMATS_IN_WORDS} or AVIF"
+    advice = what_to_do(data) or f"The file is not a picture that can be read: send {words}."
+    return UnsupportedImage(advice, about=Part.IMAGE)
 
 
 def _size_of_webp(data: bytes) -> tuple[int, int] | None:
@@ -162,56 +219,16 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise InvalidImage("The picture has no pixels: send another.", about=Part.IMAGE)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Rotate as the EXIF orientation says; unreadable metadata rotates nothing."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
-        image = _to_8_bit(image)
+        image = to_8_bit(image)
     if image.has_transparency_data or image.mode in ("La", "RGBa"):
-        return _on_white(image)
+        return on_white(image)
     return image.convert("RGB")
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (top, band) pairs: work on one band at a time takes little memory."""
-    rows = max(1, _BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16- or 32-bit grey to 8 bits; Pillow's own conversion would clip everything above 255 to white."""
-    white = _white_level(image)
-    grey = Image.new("L", image.size)
-    for top, band in _bands(image):
-        values = np.asarray(band, dtype=np.float64)
-        grey.paste(Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8)), (0, top))
-    return grey
-
-
-def _white_level(image: Image.Image) -> float:
-    """The value of white: fixed in 16-bit modes, else the smallest usual range that holds all values."""
-    if image.mode.startswith("I;16"):
-        return 65535.0
-    brightest = max(float(np.asarray(band).max()) for _, band in _bands(image))
-    usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    return next((level for level in usual if brightest <= level), max(brightest, 1.0))
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Lay a picture on white; equal to `Image.alpha_composite`, rounding included, in two thirds of its time."""
-    opaque = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
-    result = Image.new("RGB", image.size, "white")
-    for top, band in _bands(image):
-        band = band.convert(opaque).convert("RGBA")
-        result.paste(band.convert("RGB"), (0, top), mask=band)
-    return result

@@ -16,6 +16,8 @@ from PIL import AvifImagePlugin
 from blip2_serve.errors import Blip2Error, InvalidImage
 from blip2_serve.images import decoder_wire as wire
 from blip2_serve.images.decode import decode_image, open_image, pixels_on_opening, squash
+from blip2_serve.images.formats.heif import has_reader
+from blip2_serve.images.reading import Reading
 from blip2_serve.memory import give_back_free_memory
 
 # Memory of a larger picture goes back to the system; a smaller one's is kept: to map it anew takes a millisecond.
@@ -28,6 +30,7 @@ _SPACE_PER_BYTE = 2
 
 def main() -> None:
     """Decode pictures until the server closes the socket."""
+    has_reader()  # now, and not at the cost of the first picture
     _give_up_rights()
     connection = wire.Connection(socket.socket(fileno=0))
     try:
@@ -51,18 +54,22 @@ def _give_up_rights() -> None:
 def _answer(connection: wire.Connection) -> int:
     """Decode one picture; returns the number of its pixels."""
     _, request = connection.receive(_MAX_REQUEST_BYTES)
-    max_pixels, side, resample = wire.REQUEST_HEAD.unpack_from(request)
+    max_pixels, side, resample, packed = wire.REQUEST_HEAD.unpack_from(request)
+    reading = Reading.unpack(packed)
     data = bytes(memoryview(request)[wire.REQUEST_HEAD.size :])
     del request
     num_pixels = pixels_on_opening(data)
     _limit(num_pixels, len(data))
     try:
-        image = open_image(data, max_pixels)
-        connection.send(wire.SIZE, wire.SIZE_BODY.pack(*image.size))
+        opened = open_image(data, max_pixels, reading)
+        connection.send(wire.SIZE, wire.SIZE_BODY.pack(*opened.image.size))
         connection.receive(0)
-        num_pixels = image.width * image.height
+        num_pixels = opened.image.width * opened.image.height
         _limit(num_pixels, len(data))
-        connection.send(wire.PIXELS, squash(decode_image(image), side, resample))
+        del data
+        image, is_truncated = decode_image(opened, reading)
+        head = wire.TRUNCATED if is_truncated else wire.WHOLE
+        connection.send(wire.PIXELS, head, squash(image, side, resample))
     except Blip2Error as error:
         connection.send(wire.REFUSED, json.dumps([type(error).__name__, error.message]).encode())
     except MemoryError:

@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from blip2_serve.config import decoder_variables
 from blip2_serve.errors import Blip2Error, ImageTooLarge, InvalidImage, Part, RequestError, UnsupportedImage
 from blip2_serve.images import decoder_wire as wire
 from blip2_serve.images.budget import PixelBudget
 from blip2_serve.images.decode import pixels_on_opening
+from blip2_serve.images.reading import REFERENCE, Reading
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +41,25 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+class Squashed(NamedTuple):
+    """A picture at the model's size: side * side * 3 RGB bytes, line by line.
+
+    `is_truncated` if its file is cut short, and the rest of the picture black or grey.
+    """
+
+    pixels: bytes
+    is_truncated: bool = False
+
+
 class DecoderPool:
     """At most `num_processes` decoders, started when they are needed; any thread may `decode`.
 
     Pictures of more than `max_pixels` are refused; `PixelBudget` bounds those that are decoded at once.
     """
 
-    def __init__(self, num_processes: int, max_pixels: int) -> None:
+    def __init__(self, num_processes: int, max_pixels: int, reading: Reading = REFERENCE) -> None:
         self._max_pixels = max_pixels
+        self._reading = reading
         self._budget = PixelBudget()
         self._free = threading.Semaphore(num_processes)
         self._num_processes = num_processes
@@ -64,8 +76,8 @@ class DecoderPool:
         while self._idle:
             self._idle.pop().end()
 
-    def decode(self, data: bytes, side: int, resample: int) -> bytes:
-        """Decode a picture and squash it to `side` x `side`; returns side * side * 3 RGB bytes, line by line.
+    def decode(self, data: bytes, side: int, resample: int) -> Squashed:
+        """Decode a picture and squash it to `side` x `side`.
 
         `resample` is Pillow's number of a filter. Blocks until a decoder is free and has done it.
 
@@ -76,7 +88,8 @@ class DecoderPool:
         """
         on_opening = min(pixels_on_opening(data), self._max_pixels)
         with self._decoder() as decoder, self._budget.claim(on_opening):
-            num_pixels = decoder.open(data, on_opening, self._max_pixels, side, resample)
+            head = wire.REQUEST_HEAD.pack(self._max_pixels, side, resample, self._reading.pack())
+            num_pixels = decoder.open(data, on_opening, head)
             with self._budget.claim(max(0, num_pixels - on_opening)):
                 return decoder.finish(num_pixels, side)
 
@@ -130,8 +143,8 @@ class _Decoder:
         """True if it was ended or slowed down, is in the middle of a picture, or has read many."""
         return self._is_open or self._is_polite or self._num_pictures >= MAX_PICTURES
 
-    def open(self, data: bytes, on_opening: int, max_pixels: int, side: int, resample: int) -> int:
-        """Send a picture; returns the number of its pixels once its header is read."""
+    def open(self, data: bytes, on_opening: int, head: bytes) -> int:
+        """Send a picture, `head` before it; returns the number of its pixels once its header is read."""
         self._is_open = True
         self._num_pictures += 1
         self._num_pixels, self._file_bytes = on_opening, len(data)
@@ -141,19 +154,19 @@ class _Decoder:
             _, self._bytes_before = self._usage() or (0.0, 0)
             self._is_measured = self._num_pictures > 1  # before its first picture it has not loaded everything
         with self._ended_by_the_picture():
-            self._connection.send(wire.REQUEST, wire.REQUEST_HEAD.pack(max_pixels, side, resample), data)
+            self._connection.send(wire.REQUEST, head, data)
             width, height = wire.SIZE_BODY.unpack(self._receive(wire.SIZE, wire.SIZE_BODY.size))
             return int(width * height)
 
-    def finish(self, num_pixels: int, side: int) -> bytes:
-        """Let the opened picture be decoded; returns the square's side * side * 3 bytes."""
+    def finish(self, num_pixels: int, side: int) -> Squashed:
+        """Let the opened picture be decoded."""
         self._num_pixels = num_pixels
         self._began = time.monotonic()
         with self._ended_by_the_picture():
             self._connection.send(wire.GO)
-            pixels = bytes(self._receive(wire.PIXELS, side * side * 3))
+            answer = bytes(self._receive(wire.PIXELS, 1 + side * side * 3))
         self._is_open = False
-        return pixels
+        return Squashed(answer[1:], answer[:1] == wire.TRUNCATED)
 
     def end(self) -> None:
         """End the process, whatever it does."""

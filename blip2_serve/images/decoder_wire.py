@@ -10,8 +10,9 @@ import struct
 from collections.abc import Callable
 
 REQUEST, SIZE, GO, PIXELS, REFUSED = b"D", b"S", b"G", b"P", b"E"
-REQUEST_HEAD = struct.Struct("!QIB")  # most pixels, side of the square, Pillow's number of the filter
+REQUEST_HEAD = struct.Struct("!QIBB")  # most pixels, side of the square, Pillow's number of the filter, `Reading`
 SIZE_BODY = struct.Struct("!II")  # width, height
+WHOLE, TRUNCATED = b"\0", b"\1"  # before the pixels
 MAX_REFUSAL_BYTES = 4096
 _HEAD = struct.Struct("!cI")
 

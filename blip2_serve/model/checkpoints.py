@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from blip2_serve.families import FLAN_T5, OPT, Family
+from blip2_serve.model.foreign.lavis import HUB_IDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,29 @@ BUNDLED = ("demo", "demo-t5")
 BUNDLED_MATCHING = ("demo-itm",)
 
 
+def hub_id(model: str) -> str:
+    """Return the hub id of a name of LAVIS's; any other name, and that of a folder that is there, as it is."""
+    return model if Path(model).is_dir() else HUB_IDS.get(model, model)
+
+
 def find_known(model: str, family: Family, image_size: int) -> Checkpoint | None:
     """Find the known checkpoint of a hub id, or of a folder that carries its name (a copy on a volume).
 
     A folder may carry the name and hold another model, so `family` and `image_size` from its config must match.
     """
-    known = CHECKPOINTS.get(model) or CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
+    known = CHECKPOINTS.get(hub_id(model)) or CHECKPOINTS.get(f"Salesforce/{Path(model).name}")
     return known if known and known.family is family and known.image_size == image_size else None
 
 
 def is_matching_only(model: str) -> bool:
     """True for the checkpoints without a language model, which score image-text pairs and cannot generate."""
-    return model in BUNDLED_MATCHING or f"Salesforce/{Path(model).name}" in MATCHING_CHECKPOINTS
+    return model in BUNDLED_MATCHING or f"Salesforce/{Path(hub_id(model)).name}" in MATCHING_CHECKPOINTS
 
 
 def public_name(model: str) -> str:
-    """Return a model's public name: a hub id or a bundled name as it is, a folder without its path.
+    """Return a model's public name: a hub id or a bundled name as it is, LAVIS's as a hub id, a folder without path.
 
     The name travels in a header, so non-ASCII characters are percent-encoded.
     """
     folder = Path(model).expanduser()
-    return quote(folder.resolve().name if folder.is_dir() else model, safe="/ ")
+    return quote(folder.resolve().name if folder.is_dir() else hub_id(model), safe="/ ")

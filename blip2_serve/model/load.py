@@ -14,20 +14,19 @@ from transformers.utils import logging as transformers_logging
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.families import Architecture, Family
+from blip2_serve.model.adapter.files import Adapter, locate_adapter
 from blip2_serve.model.calibration import FILE as CONFIDENCE_FILE
 from blip2_serve.model.calibration import Calibration
 from blip2_serve.model.calibration import read as read_calibration
 from blip2_serve.model.checkpoints import Checkpoint, find_known, public_name
 from blip2_serve.model.device import Placement, choose_placement
-from blip2_serve.model.locate import (
-    INSTRUCTION_TOKENIZER,
-    count_parameters,
-    fingerprint,
-    read_family,
-    read_headers,
-)
+from blip2_serve.model.files.fingerprint import fingerprint
+from blip2_serve.model.files.headers import count_parameters, read_headers
+from blip2_serve.model.files.reading import INSTRUCTION_TOKENIZER
+from blip2_serve.model.foreign.image_token import name_image_token
+from blip2_serve.model.locate import read_family
 from blip2_serve.model.quantization import check_quantization
-from blip2_serve.model.weights import check_weights, load_weights, model_class
+from blip2_serve.model.weights import check_weights, empty_model, load_weights, model_class, plan_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +47,7 @@ class Parts:
     known: Checkpoint | None
     placement: Placement
     calibration: Calibration | None
+    adapter: Adapter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class LoadedModel:
     """Everything of one checkpoint that requests need; read-only after loading.
 
     Attributes:
-        name: its public name (never a path).
+        name: its public name (never a path), and behind a plus sign that of the adapter that is merged into it.
         model: an instance of `family.architecture`, on its device, in evaluation mode, without gradients.
         instruction_tokenizer: the Q-Former's, None where it reads no prompt.
         caption_prompt: the checkpoint's own prompt for captions, often "".
         max_context_tokens: image tokens, prompt and new tokens together.
-        fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
+        fingerprint: 32 bytes that change with the weights, see `files.fingerprint`, and with the adapter.
         calibration: how often captions are right; None where nobody has measured.
     """
 
@@ -118,14 +118,18 @@ def check_model(settings: Settings, folder: Path) -> Parts:
     with one_line(f"{name}: the tokenizer cannot be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         instruction_tokenizer = _instruction_tokenizer(family, folder)
+        name_image_token(config, tokenizer)
     with one_line(f"{name}: the settings of the image processor cannot be read"):
         image_processor = BlipImageProcessorPil.from_pretrained(folder)
         check_image_size(name, config, image_processor)
     check_quantization(settings, family, config.text_config)
     known = find_known(settings.model, family, config.vision_config.image_size)
     placement = choose_placement(settings, family, num_parameters)
-    calibration = _read_calibration(settings, folder)
-    return Parts(family, config, tokenizer, instruction_tokenizer, image_processor, known, placement, calibration)
+    adapter = _checked_adapter(settings, family, config)
+    calibration = _read_calibration(settings, adapter.folder if adapter else folder)
+    return Parts(
+        family, config, tokenizer, instruction_tokenizer, image_processor, known, placement, calibration, adapter
+    )
 
 
 def load_model(settings: Settings, folder: Path) -> LoadedModel:
@@ -135,24 +139,36 @@ def load_model(settings: Settings, folder: Path) -> LoadedModel:
         StartupError: the settings do not fit the checkpoint or the machine, or parts of it are missing or damaged.
     """
     parts = check_model(settings, folder)
-    logger.info("%s on %s", settings.model, parts.placement.reason)
+    adapter, name = parts.adapter, public_name(settings.model)
+    logger.info("%s%s on %s", settings.model, f" with {adapter.name}" if adapter else "", parts.placement.reason)
+    fingerprint_of_base = fingerprint(folder, settings.spelled("model"), settings.quantize)
+    model = load_weights(folder, parts.placement, parts.family, adapter)
+    model.config.image_token_index = parts.config.image_token_index
     return LoadedModel(
-        name=public_name(settings.model),
+        name=f"{name}+{adapter.name}" if adapter else name,
         family=parts.family,
-        model=load_weights(folder, parts.placement, parts.family),
+        model=model,
         tokenizer=parts.tokenizer,
         instruction_tokenizer=parts.instruction_tokenizer,
         image_processor=parts.image_processor,
         caption_prompt=(parts.known or parts.family).caption_prompt,
         max_context_tokens=_context_size(parts.config),
         placement=parts.placement,
-        fingerprint=fingerprint(folder, settings.spelled("model"), settings.quantize),
+        fingerprint=adapter.fingerprint(fingerprint_of_base) if adapter else fingerprint_of_base,
         calibration=parts.calibration,
     )
 
 
+def _checked_adapter(settings: Settings, family: Family, config: Any) -> Adapter | None:
+    adapter = locate_adapter(settings)
+    if adapter is not None:
+        with one_line(f"{adapter.spelled} cannot be merged"):
+            plan_adapter(adapter, empty_model(family, config))
+    return adapter
+
+
 def _read_calibration(settings: Settings, folder: Path) -> Calibration | None:
-    """Read BLIP2_CONFIDENCE_FILE, or else the file that the checkpoint's folder may have."""
+    """Read BLIP2_CONFIDENCE_FILE, or else the file that the folder of the checkpoint or of its adapter may have."""
     if settings.confidence_file is not None:
         return read_calibration(Path(settings.confidence_file))
     return read_calibration(folder / CONFIDENCE_FILE) if (folder / CONFIDENCE_FILE).is_file() else None
@@ -167,7 +183,7 @@ def check_config(name: str, family: Architecture, folder: Path) -> tuple[Any, in
     with one_line(f"{name}: config.json does not describe a BLIP-2"):
         config = model_class(family).config_class.from_pretrained(folder)
         headers = read_headers(folder, name)
-        check_weights(name, family, config, headers)
+        check_weights(name, empty_model(family, config), headers)
     return config, count_parameters(folder, name)
 
 

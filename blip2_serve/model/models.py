@@ -1,16 +1,15 @@
 """The models that the settings ask for: one that writes text, one that matches pictures with texts, or both."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from blip2_serve.config import Settings
+from blip2_serve.errors import StartupError
 from blip2_serve.model.device import Placement
+from blip2_serve.model.files.headers import count_parameters
 from blip2_serve.model.load import LoadedModel, check_model, load_model, one_line
-from blip2_serve.model.locate import (
-    check_cache_folder,
-    count_parameters,
-    locate_checkpoint,
-    locate_retrieval_checkpoint,
-)
+from blip2_serve.model.locate import locate_checkpoint, locate_retrieval_checkpoint
 from blip2_serve.model.retrieval.load import LoadedRetrieval, check_retrieval_model, load_retrieval_model
 
 
@@ -29,11 +28,12 @@ class LoadedModels:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model that can be served: its name, where it would be placed, and its parameters."""
+    """A model that can be served: its name, where it would be placed, its parameters, and its adapter's name."""
 
     name: str
     placement: Placement
     num_parameters: int
+    adapter: str | None = None
 
 
 def find_models(settings: Settings) -> list[FoundModel]:
@@ -45,8 +45,9 @@ def find_models(settings: Settings) -> list[FoundModel]:
     found = []
     if settings.writes_text:
         folder = locate_checkpoint(settings)
-        placement = check_model(settings, folder).placement
-        found.append(FoundModel(settings.model, placement, count_parameters(folder, settings.spelled("model"))))
+        parts, num_parameters = check_model(settings, folder), count_parameters(folder, settings.spelled("model"))
+        adapter = parts.adapter.name if parts.adapter else None
+        found.append(FoundModel(settings.model, parts.placement, num_parameters, adapter))
     if settings.retrieves:
         folder, name = locate_retrieval_checkpoint(settings), settings.spelled("retrieval_model")
         placement = check_retrieval_model(settings, folder).placement
@@ -80,3 +81,21 @@ def load_models(settings: Settings) -> LoadedModels:
         return LoadedModels(caption, None)
     folder = locate_retrieval_checkpoint(settings)
     return LoadedModels(caption, load_retrieval_model(settings, folder, caption))
+
+
+def check_cache_folder(folder: str | None) -> None:
+    """Make the folder for image tokens and write to it, as the server will do.
+
+    Raises:
+        StartupError: the folder cannot be made or written to.
+    """
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"rows")
+    except OSError as error:
+        raise StartupError(
+            f"BLIP2_IMAGE_CACHE_DIR={folder!r} cannot be written to ({error.strerror}): set a folder that can, or none."
+        ) from None

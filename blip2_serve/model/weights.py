@@ -1,19 +1,26 @@
 """Compare a checkpoint's weights with its config, by name and shape, and read them onto the device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
+from transformers import GenerationConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import rename_source_key
 
 from blip2_serve.errors import StartupError
 from blip2_serve.families import Architecture
+from blip2_serve.memory import give_back_free_memory
+from blip2_serve.model.adapter.files import Adapter
 from blip2_serve.model.device import Placement
-from blip2_serve.model.locate import Shape
+from blip2_serve.model.files.headers import Shape, weight_files
 from blip2_serve.model.quantization import quantization_config
+
+if TYPE_CHECKING:
+    from blip2_serve.model.adapter.merge import Merge
 
 
 def model_class(family: Architecture) -> Any:
@@ -21,14 +28,18 @@ def model_class(family: Architecture) -> Any:
     return getattr(transformers, family.architecture)
 
 
-def check_weights(name: str, family: Architecture, config: Any, headers: dict[str, Shape]) -> None:
-    """Compare names and shapes with the config's: transformers would draw missing weights at random.
+def empty_model(family: Architecture, config: Any) -> Any:
+    """Build the model without numbers."""
+    with torch.device("meta"):
+        return model_class(family)(config)
+
+
+def check_weights(name: str, empty: Any, headers: dict[str, Shape]) -> None:
+    """Compare names and shapes with those of an `empty_model`: transformers would draw missing weights at random.
 
     Raises:
         StartupError: weights are missing or have another shape.
     """
-    with torch.device("meta"):
-        empty = model_class(family)(config)
     wanted = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
     found = _as_loaded(empty, headers)
     tied: dict[str, str] = empty.all_tied_weights_keys
@@ -43,8 +54,14 @@ def check_weights(name: str, family: Architecture, config: Any, headers: dict[st
 
 def _as_loaded(empty: Any, headers: dict[str, Shape]) -> dict[str, Shape]:
     """Rename weights as transformers does when it loads them; it knows some older spellings."""
+    spell = spelling_of(empty)
+    return {spell(name): shape for name, shape in headers.items()}
+
+
+def spelling_of(empty: Any) -> Callable[[str], str]:
+    """Return a function that spells a weight's name in a file as the model does."""
     renamings = get_model_conversion_mapping(empty)
-    return {rename_source_key(name, renamings, [])[0]: shape for name, shape in headers.items()}
+    return lambda name: str(rename_source_key(name, renamings, [])[0])
 
 
 def _refuse(name: str, what_is_wrong: str, names: list[str]) -> None:
@@ -55,31 +72,65 @@ def _refuse(name: str, what_is_wrong: str, names: list[str]) -> None:
         )
 
 
-def load_weights(folder: Path, placement: Placement, family: Architecture) -> Any:
+def load_weights(folder: Path, placement: Placement, family: Architecture, adapter: Adapter | None = None) -> Any:
     """Load the model onto its device, in evaluation mode, without gradients.
+
+    An adapter is merged in float32, before weights take their dtype or are packed.
 
     Raises:
         StartupError: the files cannot be read or do not fit on the device.
     """
     placed = _placing(placement, family)
     try:
-        model, report = model_class(family).from_pretrained(
-            folder,
-            dtype=placement.dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **placed,
-        )
+        with ExitStack() as opened:
+            model, report = model_class(family).from_pretrained(
+                **_source(folder, family, adapter, opened),
+                dtype=placement.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **placed,
+            )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StartupError(f"the checkpoint in {folder.name!r} cannot be loaded: {error}") from error
     # `check_weights` has compared names already; here transformers reports weights that it made up.
     _refuse(f"the checkpoint in {folder.name!r}", "are missing", sorted(report["missing_keys"]))
     if placement.device_map == "auto":
         _check_spread(folder.name, getattr(model, "hf_device_map", {"": model.device}))
+    if adapter is not None:
+        give_back_free_memory()  # merging leaves a hole the size of each merged layer
     # Weights placed by `device_map` must not be moved, packed ones least of all.
     model = model if placed else model.to(placement.device)
     return model.eval().requires_grad_(False)
+
+
+def _source(folder: Path, family: Architecture, adapter: Adapter | None, opened: ExitStack) -> dict[str, Any]:
+    """Arguments that tell `from_pretrained` what to load: a folder, or weights that are merged as they are read."""
+    if adapter is None:
+        return {"pretrained_model_name_or_path": folder}
+    from blip2_serve.model.adapter.weights import open_merged
+
+    config = model_class(family).config_class.from_pretrained(folder)
+    generation = GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").is_file() else None
+    empty = empty_model(family, config)
+    merge, rename = plan_adapter(adapter, empty), spelling_of(empty)
+    return {
+        "pretrained_model_name_or_path": None,
+        "config": config,
+        "generation_config": generation,
+        "state_dict": open_merged(merge, weight_files(folder, folder.name), rename, opened),
+    }
+
+
+def plan_adapter(adapter: Adapter, empty: Any) -> "Merge":
+    """Fit an adapter to the empty base model, which is used up.
+
+    Raises:
+        StartupError: it cannot be merged.
+    """
+    from blip2_serve.model.adapter.merge import plan_merge  # peft is imported for adapters alone
+
+    return plan_merge(adapter, empty, spelling_of(empty))
 
 
 def _placing(placement: Placement, family: Architecture) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class CompletedRequest:
 
     `prompt_tokens` counts the image tokens, too; `new_tokens` is the sum over all completions, end tokens included.
     `image_id` is the SHA-256 of the picture's bytes in hex. `dropped_turns` is None unless the task is a chat.
-    `guards` are the decoding options with which completions were made again, mostly none.
+    `guards` are the decoding options with which completions were made again, mostly none. `timings_s` are seconds by
+    stage.
     """
 
     completions: tuple[Completion, ...]
@@ -95,3 +96,4 @@ class CompletedRequest:
     image_id: str
     dropped_turns: int | None
     guards: tuple[str, ...] = ()
+    timings_s: dict[str, float] = field(default_factory=dict)

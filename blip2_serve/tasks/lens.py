@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blip2_serve.engine.messages import ImageInput, KnownImage, ReaderName
+from blip2_serve.images.reading import REFERENCE, Reading
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.retrieval.load import LoadedRetrieval
 
@@ -21,7 +22,7 @@ class Lens:
     """One model's view of pictures.
 
     Attributes:
-        fingerprint: of the model that reads them; `tower` of the one whose tower sees them, which may be shared.
+        fingerprint: of the model that reads them, and how; `tower` of the one whose tower sees them, perhaps shared.
         reads_instruction: what is read of a picture depends on the prompt.
     """
 
@@ -41,15 +42,18 @@ class Lens:
         return ImageInput(key, pixels, read, states_key, self.reader)
 
 
-def lenses_of(loaded: LoadedModel | None, retrieval: LoadedRetrieval | None) -> dict[ReaderName, Lens]:
-    """The lenses of the models that are served."""
+def lenses_of(
+    loaded: LoadedModel | None, retrieval: LoadedRetrieval | None, reading: Reading = REFERENCE
+) -> dict[ReaderName, Lens]:
+    """The lenses of the models that are served, on pictures that are read in one way."""
     lenses: dict[ReaderName, Lens] = {}
     if loaded is not None:
         look = (loaded.image_size, int(loaded.image_processor.resample))
         reads = loaded.family.reads_instruction
-        lenses["caption"] = Lens("caption", look, loaded.fingerprint, loaded.fingerprint, reads)
+        fingerprint = reading.mark(loaded.fingerprint)
+        lenses["caption"] = Lens("caption", look, fingerprint, fingerprint, reads)
     if retrieval is not None:
         look = (retrieval.image_size, int(retrieval.image_processor.resample))
         tower = loaded.fingerprint if loaded is not None and retrieval.shares_tower else retrieval.fingerprint
-        lenses["retrieval"] = Lens("retrieval", look, retrieval.fingerprint, tower)
+        lenses["retrieval"] = Lens("retrieval", look, reading.mark(retrieval.fingerprint), reading.mark(tower))
     return lenses

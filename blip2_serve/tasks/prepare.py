@@ -14,9 +14,11 @@ from blip2_serve.config import Settings
 from blip2_serve.engine.messages import ImageInput, KnownImage, ReaderName
 from blip2_serve.errors import DeadlineExceeded, ImageTooLarge, Part
 from blip2_serve.images import ImageId, ImageSource, Upload
-from blip2_serve.images.decoder_pool import DecoderPool
+from blip2_serve.images.decoder_pool import DecoderPool, Squashed
 from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
+from blip2_serve.images.reading import Reading
+from blip2_serve.images.truncated import TruncatedPictures
 from blip2_serve.images.url_policy import UrlPolicy
 from blip2_serve.machine import available_cpus
 from blip2_serve.tasks.lens import CAPTION, Lens, Look
@@ -53,7 +55,8 @@ class Preparation:
         num_pictures = available_cpus() + 1
         self._gate = FairGate(num_pictures)
         self._threads = ThreadPoolExecutor(num_pictures, thread_name_prefix="picture")
-        self._decoders = DecoderPool(num_pictures, settings.max_image_pixels)
+        self._decoders = DecoderPool(num_pictures, settings.max_image_pixels, Reading.of(settings))
+        self._truncated = TruncatedPictures()
         # Where the Q-Former reads the prompt, one question's image tokens are useless for the next: keep pixels.
         self._seen_pixels = PixelCache(settings.image_cache_bytes)
         self._fetcher = ImageFetcher(
@@ -91,10 +94,12 @@ class Preparation:
         deadline = self.deadline() if deadline is None else deadline
         try:
             async with asyncio.timeout(deadline - arrived), self._fetcher.at_hand(image) as picture:
-                made = await self._in_turn(partial(self._prepare_now, picture, make_prompt, deadline, readers))
+                prepare = partial(self._prepare_now, picture, make_prompt, deadline, readers)
+                prompt, images, sha256, is_truncated = await self._in_turn(prepare)
         except TimeoutError:
             raise DeadlineExceeded(_TOO_LATE) from None
-        return Prepared(*made, deadline, time.monotonic() - arrived)
+        self._truncated.tell(sha256, is_truncated)
+        return Prepared(prompt, images, sha256.hex(), deadline, time.monotonic() - arrived)
 
     async def encode(self, encode: Callable[[], EncodedT], deadline: float) -> EncodedT:
         """Tokenise texts in a thread, in turn with pictures.
@@ -128,21 +133,23 @@ class Preparation:
 
     def _prepare_now(
         self, image: Upload | ImageId, make_prompt: MakePrompt, deadline: float, readers: Collection[ReaderName]
-    ) -> tuple[Prompt, dict[ReaderName, ImageInput | KnownImage], str]:
+    ) -> tuple[Prompt, dict[ReaderName, ImageInput | KnownImage], bytes, bool]:
         if time.monotonic() > deadline:
             raise TimeoutError  # asyncio.timeout has told the caller, and nobody waits any more
         prompt = make_prompt()  # first: refusing a long text is cheaper than decoding a picture
-        lenses = [self._lenses[reader] for reader in readers]
+        lenses, is_truncated = [self._lenses[reader] for reader in readers], False
         if isinstance(image, ImageId):
             sha256, pixels = image.sha256, self._pixels_seen_before(image, lenses)
         else:
             data = image.release()
-            sha256, pixels = hashlib.sha256(data).digest(), self._decode(data, lenses)
+            sha256, decoded = hashlib.sha256(data).digest(), self._decode(data, lenses)
+            pixels = {look: squashed.pixels for look, squashed in decoded.items()}
+            is_truncated = any(squashed.is_truncated for squashed in decoded.values())
             self._keep_pixels(sha256, pixels)
         images = {lens.reader: lens.image(sha256, pixels.get(lens.look), prompt.instruction_ids) for lens in lenses}
-        return prompt, images, sha256.hex()
+        return prompt, images, sha256, is_truncated
 
-    def _decode(self, data: bytes, lenses: Collection[Lens]) -> dict[Look, bytes]:
+    def _decode(self, data: bytes, lenses: Collection[Lens]) -> dict[Look, Squashed]:
         """Pixels for each size that is wanted, mostly a single one."""
         return {look: self._decoders.decode(data, *look) for look in dict.fromkeys(lens.look for lens in lenses)}
 

@@ -8,6 +8,7 @@ from blip2_serve.clients import current_client
 from blip2_serve.config import Settings
 from blip2_serve.engine.build import build_engine
 from blip2_serve.engine.messages import Finished, ReaderName, Request, RetrievalRequest, Retrieved
+from blip2_serve.images.reading import Reading
 from blip2_serve.model.load import LoadedModel
 from blip2_serve.model.retrieval.load import LoadedRetrieval
 from blip2_serve.options import DecodingOptions
@@ -28,7 +29,7 @@ class Runtime:
     """
 
     def __init__(self, loaded: LoadedModel | None, settings: Settings, retrieval: LoadedRetrieval | None) -> None:
-        self.lenses: Mapping[ReaderName, Lens] = lenses_of(loaded, retrieval)
+        self.lenses: Mapping[ReaderName, Lens] = lenses_of(loaded, retrieval, Reading.of(settings))
         self.engine = build_engine(loaded, settings, retrieval)
         self.preparation = Preparation(self.lenses, settings)
         max_queue_s = min(settings.max_queue_s, settings.deadline_s)

@@ -49,15 +49,9 @@ class Transcript:
         self, prepared: Prepared, finished: Finished, *, is_caption: bool, guards: tuple[str, ...] = ()
     ) -> Answer:
         """Return the best text, with the seconds that each stage took."""
-        best, prompt, timings = finished.rows[0], prepared.prompt, finished.timings
-        stages = {
-            "prepare": prepared.prepare_s,
-            "image": timings.image_s,
-            "queue": timings.queue_s,
-            "decode": timings.decode_s,
-        }
+        best, prompt = finished.rows[0], prepared.prompt
         text = self.text(prompt.answer_begins, best)
-        about = prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, stages
+        about = prepared.image_id, len(best.ids), best.finish_reason, prompt.dropped_turns, _stages(prepared, finished)
         return Answer(text, *about, self.confidence(best) if is_caption else None, guards)
 
     def completed_request(self, prepared: Prepared, guards: tuple[str, ...], finished: Finished) -> CompletedRequest:
@@ -70,6 +64,7 @@ class Transcript:
             prepared.image_id,
             prompt.dropped_turns,
             guards,
+            _stages(prepared, finished),
         )
 
     def completed(self, begins: str, row: FinishedRow) -> Completion:
@@ -92,3 +87,14 @@ class Transcript:
     def _token(self, likely: LikelyToken) -> Token:
         known = self._vocabulary[likely.token_id]
         return Token(known.text, known.data, likely.logprob)
+
+
+def _stages(prepared: Prepared, finished: Finished) -> dict[str, float]:
+    """Seconds by stage."""
+    timings = finished.timings
+    return {
+        "prepare": prepared.prepare_s,
+        "image": timings.image_s,
+        "queue": timings.queue_s,
+        "decode": timings.decode_s,
+    }

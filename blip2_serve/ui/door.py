@@ -31,7 +31,10 @@ _ROOT_LINK = b'<link rel="manifest" href="/manifest.json" />'
 _OWN_LINK = b'<link rel="icon" href="data:," />'
 # Gradio names files and calls by the root it is told of; the page alone knows under which path it was loaded.
 _RELATIVE_ROOT = (b"x-gradio-server", b".")
-_ROOT, _ROOT_OF_PAGE = b'"root":"."', b'"root":new URL(".",location.href).href.slice(0,-1)'
+_ROOT, _ROOT_OF_PAGE = (
+    b'"root":"."};',
+    b'"root":"."};window.gradio_config.root=new URL(".",location.href).href.slice(0,-1);',
+)
 _INLINE_SCRIPT = re.compile(rb"<script(?: data-gradio-mode)?>(.*?)</script>", re.DOTALL)
 # The page sends one picture at a time.
 _MAX_FILES = 4

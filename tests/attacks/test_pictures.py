@@ -9,7 +9,7 @@ import pytest
 
 from blip2_serve.errors import InvalidImage
 from blip2_serve.images import decoder_wire as wire
-from blip2_serve.images.decoder_pool import DecoderPool
+from blip2_serve.images.decoder_pool import DecoderPool, Squashed
 from support.attacks import pictures
 from support.pictures import jpeg
 
@@ -18,7 +18,7 @@ BICUBIC = 3
 START_CPU_S = 1.0  # of the process itself and the one that replaces it, on a slow machine
 
 
-def outcome_and_cost(data: bytes) -> tuple[bytes | InvalidImage, float, int]:
+def outcome_and_cost(data: bytes) -> tuple[Squashed | InvalidImage, float, int]:
     """Decode; return the pixels or the refusal, the CPU seconds of all decoders, and the bytes one grew by."""
     pool = DecoderPool(1, LIMIT)
     pool.decode(jpeg(), 28, BICUBIC)
@@ -34,7 +34,7 @@ def outcome_and_cost(data: bytes) -> tuple[bytes | InvalidImage, float, int]:
     sampling.start()
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        outcome: bytes | InvalidImage = pool.decode(data, 28, BICUBIC)
+        outcome: Squashed | InvalidImage = pool.decode(data, 28, BICUBIC)
     except InvalidImage as error:
         outcome = error
     done.set()

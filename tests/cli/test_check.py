@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from blip2_serve.cli.main import main
 from blip2_serve.model import device
+from support.adapters import save_adapter
 
 
 def check(*arguments: str, **variables: str) -> Result:
@@ -45,6 +46,19 @@ def test_weights_beyond_the_free_memory_are_refused(monkeypatch: pytest.MonkeyPa
     result = check("demo", "--device", "cpu")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "its weights take 12.8 MB and 10.0 MB are free" in result.stderr
+
+
+def test_an_adapter_is_named_and_one_that_does_not_fit_is_refused(
+    tiny_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tiny_checkpoints["opt"]
+    adapter = save_adapter(tmp_path / "lora", base, target_modules=["q_proj"])
+    result = check(str(base), "--adapter", str(adapter), "--device", "cpu")
+    assert result.stdout.splitlines()[1] == "  adapter: lora, merged into it"
+    refused = check("demo", BLIP2_ADAPTER=str(adapter))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "cannot be merged into BLIP2_MODEL" in refused.stderr
+    assert refused.stderr.count("\n") == 1
 
 
 def test_a_matching_model_is_counted_and_may_be_alone() -> None:

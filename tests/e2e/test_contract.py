@@ -40,7 +40,8 @@ PICTURES = [jpeg(8, 8, seed) for seed in range(3)]
 NUM_EXAMPLES = os.environ.get("CONTRACT_EXAMPLES")
 
 # Fields that a sensible request draws anew.
-_SHOWN = {"img", "img_id", "imgs", "texts", "model", "messages", "input", "image", "prompt", "query", "documents"}
+_SHOWN = {"img", "img_id", "imgs", "texts", "model", "messages", "input", "query", "documents", "prompt", "image"}
+_SHOWN |= {"images", "inputs", "parameters"}
 
 Cases = st.SearchStrategy[schemathesis.Case]
 
@@ -83,6 +84,8 @@ def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
         return {"img": picture, "texts": draw(st.lists(st.text("ab", min_size=1), min_size=1, max_size=3))}
     if case.path == "/v1/completions":
         return {"model": "blip2", "image": picture, "prompt": draw(st.text(max_size=20))}
+    if case.path.startswith(("/api/", "/hf/")):
+        return draw(of_clients(case.path, picture))
     if not case.path.startswith("/v1"):
         return {"img": picture}
     texts = draw(st.lists(st.text(max_size=20), max_size=2))
@@ -94,6 +97,19 @@ def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
         return {"model": "blip2", "input": [{"role": "user", "content": shown}]}
     parts = [{"type": "image_url", "image_url": {"url": picture}}, *({"type": "text", "text": text} for text in texts)]
     return {"model": "blip2", "messages": [{"role": "user", "content": parts}]}
+
+
+@st.composite
+def of_clients(draw: st.DrawFn, path: str, picture: str) -> dict[str, Any]:
+    """Draw what Ollama's clients or the Hub's send to `path`."""
+    text = draw(st.text(max_size=20))
+    if path.startswith("/api/"):
+        message = {"role": "user", "content": text, "images": [picture]}
+        return {"model": "blip2", "prompt": text, "images": [picture], "messages": [message]}
+    if path == "/hf/visual-question-answering":
+        return {"inputs": {"image": picture, "question": text}}
+    labels = {"candidate_labels": draw(st.lists(st.text("ab", min_size=1), min_size=1, max_size=3))}
+    return {"inputs": picture, "parameters": labels if path.startswith("/hf/zero") else {"max_new_tokens": 3}}
 
 
 @pytest.fixture(scope="module")

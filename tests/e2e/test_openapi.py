@@ -10,6 +10,8 @@ import httpx
 import pytest
 import schemathesis
 
+from blip2_serve.api.hf.app import PATHS as HF_PATHS
+from blip2_serve.api.ollama.app import PATHS as OLLAMA_PATHS
 from blip2_serve.api.openai.app import PATHS
 from blip2_serve.api.openapi.infrastructure import INFRASTRUCTURE
 from scripts.write_openapi import OPENAPI
@@ -22,9 +24,13 @@ RAW = ("image/*", "application/octet-stream")
 OURS = ("/generate", "/vqa", "/chat", "/captions", "/choose", "/batch", "/match", "/embed")
 UNDECODED = ("/choose", "/match", "/embed")
 CHAT = "/v1/chat/completions"
-FOREIGN = (CHAT, "/v1/responses", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank")
+OLLAMA = ("/api/generate", "/api/chat", "/api/show")
+TASKS = ("/hf/image-to-text", "/hf/visual-question-answering", "/hf/zero-shot-image-classification")
+FOREIGN = (CHAT, "/v1/responses", "/v1/completions", "/v1/embeddings", *OLLAMA[:2], "/v1/rerank", "/v2/rerank")
 # The examples' JSON picture is a smaller version of the file: its id and all that is fine about it differ, too.
-NOT_THE_SAME = {"id", "created", "created_at", "image_id", "confidence", "itm", "itm_logit", "vectors", "embedding"}
+DURATIONS = {"total_duration", "prompt_eval_duration", "eval_duration"}
+NOT_THE_SAME = DURATIONS | {"created_at", "modified_at", "id", "created", "image_id"}
+NOT_THE_SAME |= {"confidence", "itm", "itm_logit", "vectors", "embedding"}
 
 
 def examples() -> list[tuple[str, str, dict[str, Any]]]:
@@ -102,6 +108,7 @@ def test_it_has_every_route(http: httpx.Client) -> None:
     endpoints = {route["route"] for route in http.get("/schema.json").json()["routes"]}
     assert endpoints == set(OURS)
     mounted = {*(f"/v1{path}" for path in PATHS), "/v1/models/{model}", "/v2/rerank"}
+    mounted |= {*(f"/api{path}" for path in OLLAMA_PATHS), *(f"/hf{path}" for path in HF_PATHS)}
     assert set(SPEC["paths"]) == {*endpoints, *mounted, *INFRASTRUCTURE}
     assert all(http.get(path).status_code == 200 for path in INFRASTRUCTURE)
 
@@ -119,7 +126,7 @@ def test_the_reference_has_every_field(path: str) -> None:
 
 def test_every_kind_of_body_has_an_example() -> None:
     assert {(path, kind) for path, kind, value in examples() if value} == {
-        *((path, JSON) for path in FOREIGN),
+        *((path, JSON) for path in (*FOREIGN, OLLAMA[2], *TASKS)),
         *((path, kind) for path in OURS for kind in (MULTIPART, FORM, JSON)),
     }
 

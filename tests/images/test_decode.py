@@ -214,7 +214,7 @@ def test_transparency_in_bands_is_pixel_equal_to_the_whole(mode: str, monkeypatc
     image.putalpha(gradient(61, 53, seed=1).convert("L"))
     data = encode(image.convert(mode))
     whole = decoded(data)
-    monkeypatch.setattr("blip2_serve.images.decode._BAND_PIXELS", 200)
+    monkeypatch.setattr("blip2_serve.images.pixels.tones._BAND_PIXELS", 200)
     assert decoded(data).tobytes() == whole.tobytes()
     white = Image.new("RGBA", whole.size, "white")
     expected = Image.alpha_composite(white, Image.open(io.BytesIO(data)).convert("RGBA")).convert("RGB")
@@ -227,7 +227,7 @@ def test_deep_grey_in_bands_is_pixel_equal_to_the_whole(
 ) -> None:
     levels = np.random.default_rng(0).integers(0, 65536, (53, 61)).astype(dtype)
     levels[52, 60] = 65535  # the brightest is in the last band
-    monkeypatch.setattr("blip2_serve.images.decode._BAND_PIXELS", 200)
+    monkeypatch.setattr("blip2_serve.images.pixels.tones._BAND_PIXELS", 200)
     expected = (levels.astype(np.float64) / 65535 * 255).round().astype(np.uint8)
     assert np.array_equal(np.asarray(decoded(encode(Image.fromarray(levels), format_)))[:, :, 0], expected)
 

@@ -9,8 +9,8 @@ import pytest
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
 from blip2_serve.model.calibration import FILE, Calibration, expected_error, fit, read
+from blip2_serve.model.files.fingerprint import fingerprint
 from blip2_serve.model.load import load_model
-from blip2_serve.model.locate import fingerprint
 
 
 def judged(count: int, seed: int) -> tuple[list[float], list[bool]]:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import StartupError
+from blip2_serve.model.files.fingerprint import fingerprint
 from blip2_serve.model.load import check_model, load_model
-from blip2_serve.model.locate import fingerprint, locate_checkpoint
+from blip2_serve.model.locate import locate_checkpoint
 from blip2_serve.model.models import check_start
 
 FAMILIES = ("opt", "t5")

@@ -74,7 +74,6 @@ def test_a_damaged_config_is_refused(checkpoint: Path, content: str) -> None:
         ({"architectures": ["Blip2ForImageTextRetrieval"]}, "no language model"),
         ({"text_config": {"model_type": "llama"}}, "'llama' language model; OPT and T5 ones are served"),
         ({"model_type": "instructblip"}, "'opt' language model; T5 ones are served"),
-        ({"image_token_index": None}, "old conversion"),
     ],
 )
 def test_another_kind_of_model_is_refused(checkpoint: Path, change: dict[str, object], said: str) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.types import Receive, Scope, Send
@@ -32,7 +34,9 @@ async def everything(scope: Scope, receive: Receive, send: Send) -> None:
     except Exception:
         await HTMLResponse("gradio failed", 500)(scope, receive, send)
         raise
-    await HTMLResponse(f"<html><script>{SCRIPT}</script>{body.decode()}</html>")(scope, receive, send)
+    headers = Headers(scope=scope)
+    told = f"<!--{scope['path']} {headers.get('x-gradio-server')} {headers.get('x-forwarded-host')}-->"
+    await HTMLResponse(f"<html><script>{SCRIPT}</script>{told}{body.decode()}</html>")(scope, receive, send)
 
 
 @pytest.fixture
@@ -115,6 +119,17 @@ def test_the_policy_of_the_page_names_its_scripts_and_no_other_host(uploads: Upl
     assert policy.pop("style-src") == "'self' 'unsafe-inline'"
     assert policy["default-src"] == "'none'"
     assert set(" ".join(policy.values()).split()) <= {"'self'", "'none'", "data:", "blob:"}
+
+
+def test_gradio_is_told_of_no_host_and_the_page_finds_its_own_root(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tests/browser/test_behind_nginx.py` loads such a page under a path."""
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", 'window.gradio_config = {"root":"."};')
+    sent = {"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "https://evil.example"}
+    for method, path, content in (("GET", "/", None), ("POST", JOIN, call_naming())):
+        assert f"<!--{path} . None-->" in ask(uploads, method, path, content, headers=sent).text
+    assert 'config.root=new URL(".",location.href).href.slice(0,-1);</script>' in ask(uploads, "GET", "/").text
 
 
 def test_a_call_that_names_an_uploaded_picture_is_passed_on(uploads: Uploads) -> None:

@@ -36,7 +36,7 @@ class McpEndpoint:
 
     def __init__(self, tasks: Tasks, settings: Settings) -> None:
         self._tasks = tasks
-        self._names = settings.mcp_names
+        self._names, self._origins = settings.mcp_names, settings.allowed_origins
         self._server: ToolServer | None = None
         self._opening = asyncio.Lock()
         self._is_installed = find_spec("mcp_types") is not None  # mcp 1 came without
@@ -66,7 +66,7 @@ class McpEndpoint:
     def _check(self, request: Request) -> None:
         if not self._is_installed:
             raise NotInstalled(_NOT_INSTALLED)
-        check_hosts(request.headers, self._names)
+        check_hosts(request.headers, self._names, self._origins)
         if declared_bytes(request.scope) > MAX_MESSAGE_BYTES or "transfer-encoding" in request.headers:
             self._tasks.check_room()  # the verbs ask it too, and tell the caller's model, but after reading the picture
 

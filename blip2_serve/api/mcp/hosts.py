@@ -14,14 +14,16 @@ from blip2_serve.config import ANY_HOST, LISTED_HOST
 from blip2_serve.errors import HostNotAllowed
 
 _LOCAL = "localhost"
+_ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://([^/]+)")
 _MAX_SHOWN = 128
 
 
-def check_hosts(headers: Headers, listed: Collection[str]) -> None:
+def check_hosts(headers: Headers, listed: Collection[str], origins: Collection[str] = ()) -> None:
     """Let a request through that is for `listed` names, for localhost or an address, and from no other's page.
 
-    A listed name without a port stands for all ports. Programs send no Origin, only browsers do.
+    A listed name without a port stands for all ports. Programs send no Origin, only browsers do; pages of `origins` may
+    call the whole server.
 
     Raises:
         HostNotAllowed: Host is another name, or Origin is neither Host's own page nor a listed or local one.
@@ -32,6 +34,8 @@ def check_hosts(headers: Headers, listed: Collection[str]) -> None:
     if not (_is_listed(host, listed) or _is_address(host)):
         raise HostNotAllowed(f"{_shown(host)} is no name under which /mcp is served: add it to BLIP2_MCP_HOSTS.")
     page = _ORIGIN.fullmatch(origin)
+    if origin in origins or _ANY_ORIGIN in origins:
+        return
     if origin and not (page and (page[1] == host or _is_listed(page[1], listed))):
         raise HostNotAllowed(f"Pages of {_shown(origin)} may not use /mcp: add their host to BLIP2_MCP_HOSTS.")
 

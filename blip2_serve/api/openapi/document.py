@@ -12,8 +12,8 @@ from blip2_serve.api.openapi.responses import describe_responses
 _DESCRIPTION = (
     "Captions, answers and conversations about pictures, by BLIP-2; texts matched with pictures, and vectors of both,"
     " where a matching model is loaded. Every error, those of paths and methods that are not there (404, 405) included,"
-    " is JSON in the shape Error; a request that is repeated as it was fails again, unless its status is 429, 503 or"
-    " 504."
+    " is JSON in the shape Error, below /api and /hf as PlainError; a request that is repeated as it was fails"
+    " again, unless its status is 429, 503 or 504."
 )
 _TAGS = [
     {"name": "Service APIs", "description": "Pictures in; text, scores or vectors out."},
@@ -22,6 +22,8 @@ _TAGS = [
         "name": "Reranking",
         "description": "Cohere's and Jina's protocol: pictures ranked by a text, or texts by a picture.",
     },
+    {"name": "Ollama", "description": "The same for Ollama's clients, which add /api to the server's address."},
+    {"name": "Hugging Face", "description": "The Hub's inference tasks: a client's model is the URL of one of these."},
     {"name": TAG, "description": "Probes, metrics and descriptions."},
 ]
 
@@ -35,7 +37,7 @@ def described(spec: dict[str, Any]) -> dict[str, Any]:
     spec["info"] = {"title": "blip2-serve", "version": __version__, "description": _DESCRIPTION}
     spec["tags"] = _TAGS
     spec["paths"] = {
-        path: item for path, item in spec["paths"].items() if "post" in item or path.startswith(("/v1", "/v2"))
+        path: item for path, item in spec["paths"].items() if "post" in item or path.startswith(("/v1", "/v2", "/api"))
     }
     describe_bodies(spec)
     describe_responses(spec)

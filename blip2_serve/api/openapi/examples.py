@@ -116,6 +116,60 @@ _VECTORS = {
 }
 _RERANK = {"model": "blip2", "query": PICTURE, "documents": ["a green circle", "a yellow star"], "top_n": 1}
 
+_INLINE = PICTURE.partition(",")[2]  # nothing but base64, as these clients write it
+_STATISTICS = {
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 67_301_220,
+    "load_duration": 0,
+    "prompt_eval_count": 27,
+    "prompt_eval_duration": 35_120_400,
+    "eval_count": 2,
+    "eval_duration": 32_180_820,
+}
+_DETAILS = {
+    "parent_model": "",
+    "format": "safetensors",
+    "family": "opt",
+    "families": ["opt"],
+    "parameter_size": "",
+    "quantization_level": "none",
+}
+_SAID = {"model": "blip2", "created_at": "2026-11-27T22:39:34.615527Z"}
+_OLLAMA = {"model": "blip2", "stream": False}
+_OLLAMA_CHAT = {**_OLLAMA, "messages": [{"role": "user", "content": _BACKGROUND, "images": [_INLINE]}]}
+_VQA = {"inputs": {"image": _INLINE, "question": _BACKGROUND}}
+_ZERO_SHOT = {"inputs": _INLINE, "parameters": {"candidate_labels": ["a yellow star", "nothing"]}}
+# By path: a body, and the answer to it.
+_OF_CLIENTS: dict[str, tuple[dict[str, Any], Any]] = {
+    "/api/generate": (
+        {**_OLLAMA, "prompt": _BACKGROUND, "images": [_INLINE]},
+        {**_SAID, "response": "blue", **_STATISTICS},
+    ),
+    "/api/chat": (_OLLAMA_CHAT, {**_SAID, "message": {"role": "assistant", "content": "blue"}, **_STATISTICS}),
+    "/api/show": (
+        {"model": "blip2"},
+        {
+            "details": _DETAILS,
+            "model_info": {"general.architecture": "blip-2", "general.basename": "demo"},
+            "capabilities": ["completion", "vision"],
+            "modified_at": "2026-11-27T22:39:20.350409Z",
+            "modelfile": "FROM demo",
+            "parameters": "num_predict 30",
+            "template": "Question: {{ .Prompt }} Answer:",
+        },
+    ),
+    "/hf/image-to-text": (
+        {"inputs": _INLINE, "parameters": {"max_new_tokens": 3}},
+        [{"generated_text": "a yellow star"}],
+    ),
+    "/hf/visual-question-answering": (_VQA, [{"score": 0.9999, "answer": "blue"}]),
+    "/hf/zero-shot-image-classification": (
+        _ZERO_SHOT,
+        [{"label": "a yellow star", "score": 0.999}, {"label": "nothing", "score": 0.001}],
+    ),
+}
+
 
 def _ranking(version: str) -> dict[str, Any]:
     return {
@@ -146,6 +200,8 @@ def add_examples(spec: dict[str, Any]) -> dict[str, Any]:
     _add_example(paths["/v1/embeddings"]["post"], _EMBEDDINGS, _VECTORS)
     for version in ("1", "2"):
         _add_example(paths[f"/v{version}/rerank"]["post"], _RERANK, _ranking(version))
+    for path, (body, answer) in _OF_CLIENTS.items():
+        _add_example(paths[path]["post"], body, answer)
     paths["/v1/models/{model}"]["get"]["parameters"][0]["example"] = "blip2"
     return spec
 

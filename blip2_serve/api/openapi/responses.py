@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from blip2_serve.api.middleware.plain_errors import PREFIXES, PlainError
 from blip2_serve.api.native.answers import Error
 from blip2_serve.api.native.batch import Answered
 from blip2_serve.api.native.caption_several import Captioned
@@ -30,6 +31,7 @@ _ERRORS_OF = {
     "/batch": tuple(status for status in _ERRORS if status != 404),  # it takes no ids
     "/v1/models": (),
     "/v1/models/{model}": (404,),
+    **dict.fromkeys(("/api/tags", "/api/ps", "/api/version"), ()),
 }
 
 
@@ -44,7 +46,10 @@ def _header(description: str, schema: dict[str, Any], *, required: bool = True) 
 _IMAGE_ID = {
     "X-Image-Id": _header(
         "the picture's id, to be sent as img_id from then on", {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-    )
+    ),
+    "X-Truncated-Image": _header(
+        "the picture is cut short, and what is there was taken", {"type": "string", "enum": ["true"]}, required=False
+    ),
 }
 _MODEL = {"X-Model": _header("the model that answered", {"type": "string"})}
 _DROPPED = "earlier turns that did not fit into the context, the oldest"
@@ -81,6 +86,18 @@ _WRITTEN_HEADERS = {
     **_GUARDS,
     **_IGNORED,
 }
+_OLLAMA_HEADERS = {
+    name: {**header, "required": False} for name, header in _WRITTEN_HEADERS.items() if name != "X-Guards"
+}
+_CAPTION_HEADERS = {**_IMAGE_ID, **_GUARDS, **_IGNORED}
+_FOREIGN_HEADERS = {
+    **dict.fromkeys(("/v1/chat/completions", "/v1/responses", "/v1/completions"), _WRITTEN_HEADERS),
+    **dict.fromkeys(("/v1/embeddings", "/v1/rerank", "/v2/rerank"), _IGNORED),
+    **dict.fromkeys(("/api/generate", "/api/chat"), _OLLAMA_HEADERS),
+    "/hf/image-to-text": _CAPTION_HEADERS,
+    "/hf/visual-question-answering": _CAPTION_HEADERS,
+    "/hf/zero-shot-image-classification": {**_IMAGE_ID, **_IGNORED},
+}
 
 
 def _event(description: str, content: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +129,7 @@ _RETRY = {"Retry-After": _header("seconds to wait; until there is room", _COUNT,
 def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
     """Describe the real answers and errors of every endpoint. Changes `spec` in place and returns it."""
     schemas = spec["components"]["schemas"]
-    for model in (Answered, Captioned, Embedded, Error, Match, ChatCompletionChunk):
+    for model in (Answered, Captioned, Embedded, Error, Match, ChatCompletionChunk, PlainError):
         _share(model, schemas)
     for path, event in _STREAMS.items():
         spec["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] = event
@@ -122,7 +139,7 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
             _name_answer(answer, schemas)
             if headers := _headers(path):
                 answer["headers"] = headers
-            operation["responses"] = {"200": answer, **_errors(_ERRORS_OF.get(path, tuple(_ERRORS)))}
+            operation["responses"] = {"200": answer, **_errors(path)}
     schemas["BatchAnswer"]["properties"]["results"]["items"] = _one_of("Answered", "Error")
     schemas["CaptionsAnswer"]["properties"]["captions"]["items"] = {"$ref": _REF.format(model="Captioned")}
     schemas["MatchAnswer"]["properties"]["matches"]["items"] = {"$ref": _REF.format(model="Match")}
@@ -131,10 +148,8 @@ def describe_responses(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _headers(path: str) -> dict[str, Any]:
-    if path in _STREAMS:
-        return _WRITTEN_HEADERS
-    if path in ("/v1/embeddings", "/v1/rerank", "/v2/rerank"):
-        return _IGNORED
+    if path in _FOREIGN_HEADERS:
+        return _FOREIGN_HEADERS[path]
     fields = endpoints().get(path)
     if fields is None:
         return {}
@@ -151,22 +166,27 @@ def _name_answer(answer: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Move an answer's schema, which BentoML writes inline under an invented title, to a named component."""
     content = answer["content"].get("application/json", {})
     title = content.get("schema", {}).get("title")
-    if title is not None:
+    if title is not None and "items" in content["schema"]:
+        del content["schema"]["title"]
+    elif title is not None:
         name = title.removesuffix("IODescriptor")
         schemas[name] = {**content["schema"], "title": name}
         content["schema"] = {"$ref": _REF.format(model=name)}
     answer["description"] = "The answer"
 
 
-def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
+def _errors(path: str) -> dict[str, Any]:
+    statuses = _ERRORS_OF.get(path, tuple(_ERRORS))
+    shape = PlainError.__name__ if path.startswith(PREFIXES) else Error.__name__
     return {
-        str(status): error_answer(f"{_ERRORS[status]} (`{'`, `'.join(_codes(status))}`)", status) for status in statuses
+        str(status): error_answer(f"{_ERRORS[status]} (`{'`, `'.join(_codes(status))}`)", status, shape)
+        for status in statuses
     }
 
 
-def error_answer(description: str, status: int) -> dict[str, Any]:
+def error_answer(description: str, status: int, shape: str = Error.__name__) -> dict[str, Any]:
     """Describe an error answer as an OpenAPI response."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=shape)}}}
     headers = {"headers": _RETRY} if status == 429 else {}
     return {"description": description, **headers, "content": content}
 

@@ -42,6 +42,7 @@ class T5Backend:
         self._image_ids = (image_token_id,) * num_query_tokens
         self._start_id: int = config.decoder_start_token_id
         self._embeddings = weight.data
+        self._decoder_embeddings = decoder.embed_tokens.weight.data  # the same, but for an adapter that changes one
         self._encoder = language_model.encoder
         self._layers = [_Layer(block) for block in decoder.block]
         self._head = language_model.lm_head.weight.data
@@ -64,7 +65,7 @@ class T5Backend:
     def decode(self, steps: Sequence[Step]) -> torch.Tensor:
         spans = [_DecodeSpan(step, self._bias) for step in steps]
         sizes = [step.num_rows for step in steps]
-        hidden = F.embedding(join([step.tokens.view(-1) for step in steps]), self._embeddings)
+        hidden = F.embedding(join([step.tokens.view(-1) for step in steps]), self._decoder_embeddings)
         for index, layer in enumerate(self._layers):
             hidden = hidden.to(self.geometry.device_of(index))
             states = zip(spans, layer.own_states(hidden).split_with_sizes(sizes), strict=True)

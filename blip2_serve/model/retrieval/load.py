@@ -13,8 +13,8 @@ from blip2_serve.config import Settings
 from blip2_serve.families import RETRIEVAL
 from blip2_serve.model.checkpoints import public_name
 from blip2_serve.model.device import Placement, choose_placement
+from blip2_serve.model.files.fingerprint import fingerprint
 from blip2_serve.model.load import LoadedModel, check_config, check_image_size, one_line, quieten_transformers
-from blip2_serve.model.locate import fingerprint
 from blip2_serve.model.weights import load_weights
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class LoadedRetrieval:
     Attributes:
         name: its public name (never a path).
         model: a `Blip2ForImageTextRetrieval`, on its device, in evaluation mode, without gradients.
-        fingerprint: 32 bytes that change with the weights, see `locate.fingerprint`.
+        fingerprint: 32 bytes that change with the weights, see `files.fingerprint`.
         shares_tower: its tower is the caption model's, the same tensors.
     """
 

@@ -96,3 +96,11 @@ def test_nothing_listed_leaves_localhost_and_addresses() -> None:
     nothing = Settings().mcp_names
     assert is_let_through("localhost:3000", None, nothing)
     assert not is_let_through("captions.example.com", None, nothing)
+
+
+def test_pages_that_may_call_the_whole_server_may_use_its_tools() -> None:
+    headers = Headers({"host": "localhost:3000", "origin": "https://shop.example"})
+    for origins in (("https://shop.example",), ("*",)):
+        check_hosts(headers, OURS, origins)
+    with pytest.raises(HostNotAllowed):
+        check_hosts(headers, OURS, ("https://other.example",))

@@ -33,7 +33,7 @@ def test_an_id_that_is_none_is_refused(digits: str) -> None:
     assert refused.value.about == Part.IMAGE
 
 
-@pytest.mark.parametrize("url", ["data:,AAAA", "data:;base64,*", "e*", "image-id"])
+@pytest.mark.parametrize("url", ["data:,AAAA", "data:;base64,*", "e*", "image-id!"])
 def test_nothing_else_is_a_picture(url: str) -> None:
     with pytest.raises(InvalidImage, match="data:image/jpeg;base64") as refused:
         image_of(url)

@@ -1,0 +1,1 @@
+"""Values of all kinds, deep, transparent or of other inks, to 8-bit RGB."""
