@@ -15,11 +15,11 @@ from blip2_serve.engine.messages import ImageInput, KnownImage, ReaderName
 from blip2_serve.errors import DeadlineExceeded, ImageTooLarge, Part
 from blip2_serve.images import ImageId, ImageSource, Upload
 from blip2_serve.images.decoder_pool import DecoderPool, Squashed
-from blip2_serve.images.fetch import ImageFetcher
 from blip2_serve.images.pixel_cache import PixelCache
 from blip2_serve.images.reading import Reading
+from blip2_serve.images.remote.fetch import ImageFetcher
+from blip2_serve.images.remote.url_policy import UrlPolicy
 from blip2_serve.images.truncated import TruncatedPictures
-from blip2_serve.images.url_policy import UrlPolicy
 from blip2_serve.machine import available_cpus
 from blip2_serve.tasks.lens import CAPTION, Lens, Look
 from blip2_serve.tasks.load.gate import FairGate

@@ -40,21 +40,8 @@ PICTURES = [jpeg(8, 8, seed) for seed in range(3)]
 NUM_EXAMPLES = os.environ.get("CONTRACT_EXAMPLES")
 
 # Fields that a sensible request draws anew.
-_SHOWN = {
-    "img",
-    "img_id",
-    "imgs",
-    "texts",
-    "model",
-    "messages",
-    "input",
-    "image",
-    "query",
-    "documents",
-    "prompt",
-    "images",
-}
-_SHOWN |= {"inputs", "parameters"}
+_SHOWN = {"img", "img_id", "imgs", "texts", "model", "messages", "input", "query", "documents", "prompt", "image"}
+_SHOWN |= {"images", "inputs", "parameters"}
 
 Cases = st.SearchStrategy[schemathesis.Case]
 
@@ -95,10 +82,10 @@ def shown(draw: st.DrawFn, case: schemathesis.Case) -> dict[str, Any]:
         return {"model": "blip2", "input": draw(st.lists(st.sampled_from([picture, "a", {"text": "b"}]), min_size=1))}
     if case.path == "/match":
         return {"img": picture, "texts": draw(st.lists(st.text("ab", min_size=1), min_size=1, max_size=3))}
-    if case.path.startswith(("/api/", "/hf/")):
-        return draw(of_clients(case.path, picture))
     if case.path == "/v1/completions":
         return {"model": "blip2", "image": picture, "prompt": draw(st.text(max_size=20))}
+    if case.path.startswith(("/api/", "/hf/")):
+        return draw(of_clients(case.path, picture))
     if not case.path.startswith("/v1"):
         return {"img": picture}
     texts = draw(st.lists(st.text(max_size=20), max_size=2))

@@ -91,7 +91,7 @@ _OLLAMA_HEADERS = {
 }
 _CAPTION_HEADERS = {**_IMAGE_ID, **_GUARDS, **_IGNORED}
 _FOREIGN_HEADERS = {
-    **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses"), _WRITTEN_HEADERS),
+    **dict.fromkeys(("/v1/chat/completions", "/v1/responses", "/v1/completions"), _WRITTEN_HEADERS),
     **dict.fromkeys(("/v1/embeddings", "/v1/rerank", "/v2/rerank"), _IGNORED),
     **dict.fromkeys(("/api/generate", "/api/chat"), _OLLAMA_HEADERS),
     "/hf/image-to-text": _CAPTION_HEADERS,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from blip2_serve.images.addresses import Address
+from blip2_serve.images.remote.addresses import Address
 
 
 class Connections:

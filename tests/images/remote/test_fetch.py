@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images.test_addresses import EVERY_FORBIDDEN
+from images.remote.test_addresses import EVERY_FORBIDDEN
 
 from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, Part, UrlNotAllowed
 from blip2_serve.images import ImageUrl, Upload, fetch
-from blip2_serve.images.fetch import ImageFetcher
-from blip2_serve.images.url_policy import UrlPolicy
+from blip2_serve.images.remote.fetch import ImageFetcher
+from blip2_serve.images.remote.url_policy import UrlPolicy
 from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole
 from support.images.connections import Connections, Names
 

@@ -1,11 +1,11 @@
 """The text of a URL is judged before anything is resolved or connected to."""
 
 import pytest
-from images.test_addresses import EVERY_FORBIDDEN
+from images.remote.test_addresses import EVERY_FORBIDDEN
 
 from blip2_serve.config import Settings
 from blip2_serve.errors import Part, StartupError, UrlNotAllowed
-from blip2_serve.images.url_policy import Target, UrlPolicy
+from blip2_serve.images.remote.url_policy import Target, UrlPolicy
 
 PUBLIC = UrlPolicy("public")
 

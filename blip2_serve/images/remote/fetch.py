@@ -20,10 +20,10 @@ import httpx
 
 from blip2_serve.config import DEFAULT_USER_AGENT
 from blip2_serve.errors import ImageFetchFailed, ImageTooLarge, Part
-from blip2_serve.images.addresses import Address, is_public
-from blip2_serve.images.response_head import TolerantBackend
+from blip2_serve.images.remote.addresses import Address, is_public
+from blip2_serve.images.remote.response_head import TolerantBackend
+from blip2_serve.images.remote.url_policy import Target, UrlPolicy
 from blip2_serve.images.source import ImageId, ImageSource, ImageUrl, Upload
-from blip2_serve.images.url_policy import Target, UrlPolicy
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from blip2_serve.images.addresses import is_public, parse_address
+from blip2_serve.images.remote.addresses import is_public, parse_address
 
 FORBIDDEN = {
     "unspecified": "0.0.0.0 0.1.2.3 0.255.255.255 ::",

@@ -11,7 +11,7 @@ import httpx
 
 from blip2_serve.config import LISTED_HOST
 from blip2_serve.errors import Part, UrlNotAllowed
-from blip2_serve.images.addresses import Address, is_public, parse_address
+from blip2_serve.images.remote.addresses import Address, is_public, parse_address
 
 MAX_URL_CHARACTERS = 4096
 _DEFAULT_PORTS = {"http": 80, "https": 443}
