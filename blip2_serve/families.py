@@ -74,9 +74,12 @@ class Family(Architecture):
 
     def chat_prompt(self, turns: Sequence[Turn], question: str) -> str:
         """Join the earlier (question, answer) turns, each answer ended by a full stop, and the question."""
-        earlier = [self.turn_template.format(asked.strip(), _closed(answer)) for asked, answer in turns]
+        earlier = [self._turn(asked.strip(), _closed(answer.strip())) for asked, answer in turns]
         asks = question if _PROMPT.fullmatch(question) else self.chat_template.format(question)
         return self.turn_separator.join([*earlier, asks])
+
+    def _turn(self, asked: str, answer: str) -> str:
+        return f"{asked} {answer}" if _PROMPT.fullmatch(asked) else self.turn_template.format(asked, answer)
 
     def spell_choice(self, text: str) -> str:
         """Spell a given answer as the model would write it."""

@@ -1,4 +1,4 @@
-"""What a stranger may do to a server; each attack goes on until it is cancelled, and counts how it was answered."""
+"""Deeds of strangers against a server; each attack goes on until it is cancelled, and counts how it was answered."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What the processes of a server hold. Linux only."""
+"""Memory and files that the processes of a server hold. Linux only."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -13,6 +13,7 @@ from blip2_serve.errors import InvalidField
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+_NUMBER = re.compile(r"[+-]?\d{1,19}(\.\d{0,19})?")
 _MAX_NAMES = 16
 _MAX_LOGGED = 256
 _logged: set[str] = set()
@@ -27,7 +28,7 @@ class Ignored:
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
         self._names: dict[str, None] = {}
-        self._num_left_out = 0
+        self._others: set[str] = set()
 
     def leave_out(self, name: str, reason: str, *, at: str | None = None) -> None:
         """Remember that `name` is ignored; `at` is its exact place, `reason` says why nothing can be done with it.
@@ -46,7 +47,7 @@ class Ignored:
         if shown in self._names:
             return
         if len(self._names) == _MAX_NAMES:
-            self._num_left_out += 1
+            self._others.add(shown)
             return
         self._names[shown] = None
         _log_once(shown, reason)
@@ -65,8 +66,17 @@ class Ignored:
         """X-Ignored with at most 16 names and how many more there were; empty if all was followed."""
         if not self._names:
             return {}
-        more = [f"+{self._num_left_out}"] if self._num_left_out else []
+        more = [f"+{len(self._others)}"] if self._others else []
         return {"X-Ignored": ", ".join([*self._names, *more])}
+
+
+def number_of(value: object) -> float | None:
+    """Read a number, or a text that is one, as pydantic does; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
+    return float(value)
 
 
 def known_fields(

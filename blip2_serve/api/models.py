@@ -21,4 +21,4 @@ def check_model(name: str, model: str, tasks: Tasks) -> None:
 
 def listed_models(tasks: Tasks) -> list[str]:
     """List the names of the loaded models, the one that writes text first, then the aliases."""
-    return [*tasks.model_names, *tasks.settings.aliases]
+    return [*dict.fromkeys((*tasks.model_names, *tasks.settings.aliases))]

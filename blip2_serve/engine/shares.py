@@ -70,7 +70,7 @@ class Shares:
         return len(self._num_requests) + others > 1
 
     def _level(self) -> float:
-        """What the least served client that is here has had; as it was, where nobody is."""
+        """The share that the least served client here has had; as it was, where nobody is."""
         if self._num_requests:
             self._floor = min(self._had[client] for client in self._num_requests)
         return self._floor

@@ -23,7 +23,7 @@ from blip2_serve.images.reading import REFERENCE, Reading
 
 # And HEIC, told by its brand, where it has a reader.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF"
+_FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 # JPEG's own limit. Resizing takes memory in proportion to the side, too: 2 GB for 50 million pixels.
 MAX_SIDE = 65_535
 _TURNS = {
@@ -181,8 +181,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _unsupported(data: bytes) -> UnsupportedImage:
-    words = f"{_FORMATS_IN_WORDS}, HEIC or AVIF" if heif.has_reader() else f"{_FORMATS_IN_WORDS} or AVIF"
-    advice = what_to_do(data) or f"The file is not a picture that can be read: send {words}."
+    advice = what_to_do(data) or f"The file is not a picture that can be read: send {_FORMATS_IN_WORDS}."
     return UnsupportedImage(advice, about=Part.IMAGE)
 
 

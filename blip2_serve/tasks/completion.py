@@ -73,11 +73,12 @@ class CompletionPiece:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole completion; `text` is stripped, `tokens` leave out the end token."""
+    """One whole completion; `text` is stripped, `tokens` leave out the end token, which `logprob` counts."""
 
     text: str
     tokens: tuple[ChosenToken, ...]
     finish_reason: FinishReason
+    logprob: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Transcript:
         likely = row.likely or ((),) * len(row.ids)
         tokens = map(self._chosen, row.ids, row.logprobs, likely)
         told = tuple(token for token in tokens if token is not None)
-        return Completion(self.text(begins, row), told, row.finish_reason)
+        return Completion(self.text(begins, row), told, row.finish_reason, sum(row.logprobs))
 
     def token(self, event: TokenEvent) -> ChosenToken | None:
         """Return the token of a streamed event; None for an end token, which is no part of the text."""

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from blip2_serve.api.leniency import Ignored
+from blip2_serve.api.leniency import Ignored, number_of
 from blip2_serve.errors import InvalidField
 
 
@@ -23,7 +23,26 @@ def test_more_than_16_names_are_counted() -> None:
     ignored = Ignored()
     for number in range(20):
         ignored.leave_out(f"field{number}", "unknown")
+    ignored.leave_out("field19", "unknown")
     assert ignored.headers["X-Ignored"].split(", ")[15:] == ["field15", "+4"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "number"),
+    [
+        (5, 5),
+        (-1.0, -1),
+        ("-1", -1),
+        ("4096", 4096),
+        ("1.5", 1.5),
+        (True, None),
+        ("1e9", None),
+        ("9" * 40, None),
+        ([], None),
+    ],
+)
+def test_numbers_are_read_from_texts_too(sent: object, number: float | None) -> None:
+    assert number_of(sent) == number
 
 
 @pytest.mark.parametrize("name", ["a\r\nSet-Cookie: b", "ключ", "x" * 65, "", "a b", "a,b"])

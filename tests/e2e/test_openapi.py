@@ -89,7 +89,7 @@ def shown_whole(path: str) -> Any:
 
 
 def streamed(event: Any) -> str:
-    """What an event adds to the text, in any of the protocols."""
+    """The text that an event adds, in any of the protocols."""
     if "choices" in event:
         (choice,) = event["choices"]
         return choice["text"] if "text" in choice else choice["delta"].get("content", "")

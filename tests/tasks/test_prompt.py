@@ -20,7 +20,8 @@ def test_the_question_stays_as_it_was_written() -> None:
 @pytest.mark.parametrize("asked", ["Question: how many cats? Answer:", "question: a b. Short answer:"])
 def test_a_question_that_is_a_prompt_already_is_not_put_again(asked: str) -> None:
     assert OPT.question_prompt(asked) == FLAN_T5.question_prompt(asked) == OPT.chat_prompt([], asked) == asked
-    assert OPT.chat_prompt([("why?", "because")], asked) == f"Question: why? Answer: because. {asked}"
+    assert OPT.chat_prompt([("why?", " because ")], asked) == f"Question: why? Answer: because. {asked}"
+    assert OPT.chat_prompt([(asked, "two")], "sure?") == f"{asked} two. Question: sure? Answer:"
 
 
 @pytest.mark.parametrize("asked", ["Question: how many cats?", "What is the Answer:", "Question: a Answer: b"])

@@ -63,7 +63,7 @@ class _Endpoints:
         answering = tasks.complete(image, PromptSpec("vqa", fields.txt), options, fields.output)
         done = await while_connected(request, answering)
         response.headers.update({**_told(done.image_id, done.guards), **ignored.headers})
-        return answers(done)
+        return answers(done, options)
 
     async def zero_shot_image_classification(self, request: Request, response: Response) -> list[TaskLabel]:
         """Choose among labels for a picture."""

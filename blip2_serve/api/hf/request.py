@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from blip2_serve.api.inputs import image_of
-from blip2_serve.api.leniency import Ignored
+from blip2_serve.api.leniency import Ignored, number_of
+from blip2_serve.api.openai.habits import cap_limits, ease_draws
 from blip2_serve.errors import InvalidField
 from blip2_serve.images import ImageSource, Upload
-from blip2_serve.options import MAX_NEW_TOKENS
 
 _NESTED = ("generation_parameters", "generate_kwargs", "generation_kwargs")
 
@@ -70,11 +70,9 @@ def _entries(values: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
 def _eased(values: Mapping[str, Any], ignored: Ignored) -> dict[str, Any]:
     """Read habitual values as they are meant: a temperature of 0 draws nothing, and a huge limit is the cap."""
     eased = dict(values)
-    limit, temperature = eased.get("max_new_tokens"), eased.get("temperature")
-    if isinstance(limit, int | float) and limit > MAX_NEW_TOKENS:
-        ignored.tolerate(f"at most {MAX_NEW_TOKENS} tokens are written", at="max_new_tokens")
-        eased["max_new_tokens"] = MAX_NEW_TOKENS
-    if isinstance(temperature, int | float) and temperature == 0:
+    cap_limits(eased, ignored, ("max_new_tokens",))
+    ease_draws(eased, ignored)
+    if number_of(eased.get("temperature")) == 0:
         ignored.tolerate("a temperature is above 0: leave do_sample out", at="temperature")
         del eased["temperature"]
         eased["do_sample"] = False

@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from blip2_serve.api.leniency import number_of
 from blip2_serve.api.native.ask import AskFields
 from blip2_serve.api.native.caption import CaptionFields
 from blip2_serve.api.native.fields import DecodingFields, ImageFields, validate_fields
 from blip2_serve.errors import InvalidField
 from blip2_serve.families import Family
 from blip2_serve.options import MAX_NUM_BEAMS, DecodingOptions
-from blip2_serve.tasks.completion import CompletedRequest, Completion
+from blip2_serve.tasks.completion import CompletedRequest
 
 CAPTION_NAMES = frozenset({"prompt", "return_full_text", *DecodingFields.model_fields})
 QUESTION_NAMES = frozenset({"question", *DecodingFields.model_fields})
@@ -20,7 +21,7 @@ FieldsT = TypeVar("FieldsT", bound=ImageFields)
 
 
 class TaskCaption(BaseModel):
-    """What image-to-text says of a picture."""
+    """The caption of image-to-text."""
 
     generated_text: str
 
@@ -28,7 +29,7 @@ class TaskCaption(BaseModel):
 class TaskAnswer(BaseModel):
     """An answer to a question about a picture."""
 
-    score: float = Field(description="the probability of its tokens, the end token not counted")
+    score: float = Field(description="the probability of its tokens, the end token counted")
     answer: str
 
 
@@ -57,7 +58,8 @@ def question_fields(values: dict[str, Any]) -> tuple[AskFields, int]:
         raise InvalidField(
             'question is missing: send {"inputs": {"image": "<base64>", "question": "..."}}.', about="question"
         )
-    wanted = validate_fields(_NumAnswers, {name: values[name] for name in values if name == "top_k"})
+    top_k = number_of(values.get("top_k", 1))
+    wanted = validate_fields(_NumAnswers, {"top_k": 1 if top_k == 0 else values.get("top_k", 1)})
     others = {name: value for name, value in values.items() if name != "top_k"}
     return _fields(AskFields, others, "question"), min(wanted.top_k, MAX_NUM_BEAMS)
 
@@ -73,17 +75,18 @@ def answer_options(fields: AskFields, num_answers: int, family: Family) -> Decod
     return replace(options, num_beams=num_beams, num_return_sequences=num_answers)
 
 
-def answers(done: CompletedRequest) -> list[TaskAnswer]:
-    """The different answers, most probable first."""
+def answers(done: CompletedRequest, options: DecodingOptions) -> list[TaskAnswer]:
+    """The different answers, best first: of a search by its own order, of drawn ones the most probable.
+
+    An empty answer is told where there is no other.
+    """
     scores: dict[str, float] = {}
     for completion in done.completions:
-        scores.setdefault(completion.text, _probability(completion))
-    ranked = sorted(scores.items(), key=lambda pair: -pair[1])
+        scores.setdefault(completion.text, math.exp(completion.logprob))
+    if any(scores):
+        scores.pop("", None)
+    ranked = sorted(scores.items(), key=lambda pair: -pair[1]) if options.do_sample else list(scores.items())
     return [TaskAnswer(score=score, answer=answer) for answer, score in ranked]
-
-
-def _probability(completion: Completion) -> float:
-    return math.exp(math.fsum(token.logprob for token in completion.tokens))
 
 
 def _fields(kind: type[FieldsT], values: dict[str, Any], text: str) -> FieldsT:

@@ -15,6 +15,7 @@ from blip2_serve.tasks.scored.choices import Choice
 IMAGE = "the picture: an http(s) URL, a data: URI, or the image_id of an earlier answer about it"
 _Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS), AfterValidator(whole_characters)]
 _Question = Annotated[_Text, AfterValidator(str.strip)]
+_Guards = Annotated[bool, Field(description="make an answer again that loops or is empty")]
 _MaxNewTokens = Annotated[int | None, Field(ge=1, le=MAX_NEW_TOKENS, description="most tokens to write, 1 to 256")]
 
 
@@ -29,6 +30,7 @@ class CaptionArguments(PictureArguments):
 
     prefix: _Text = Field("", description="how the caption begins; leave it out for a plain caption")
     max_new_tokens: _MaxNewTokens = None
+    guards: _Guards = False
 
 
 class AskArguments(PictureArguments):
@@ -36,6 +38,7 @@ class AskArguments(PictureArguments):
 
     question: _Question = Field(description="a short question about what can be seen")
     max_new_tokens: _MaxNewTokens = None
+    guards: _Guards = False
 
 
 class ChooseArguments(PictureArguments):
@@ -67,6 +70,7 @@ class TextAnswer(BaseModel):
     finish_reason: str = Field(description="length: the text was cut at max_new_tokens")
     confidence: float | None = Field(None, description="of a caption: how often such captions are right")
     dropped_turns: int | None = Field(None, description="oldest turns for which there was no room")
+    guards: list[str] | None = Field(None, description="options with which it was made again; where there are any")
 
     @classmethod
     def of(cls, answer: Answer) -> "TextAnswer":
@@ -77,6 +81,7 @@ class TextAnswer(BaseModel):
             finish_reason=answer.finish_reason,
             confidence=answer.confidence,
             dropped_turns=answer.dropped_turns,
+            guards=list(answer.guards) or None,
         )
 
 

@@ -21,6 +21,7 @@ from blip2_serve.api.native.chat import ChatFields
 from blip2_serve.api.native.fields import DecodingFields, validate_fields
 from blip2_serve.images import ImageSource
 from blip2_serve.options import DecodingOptions
+from blip2_serve.tasks.completion import OutputOptions
 from blip2_serve.tasks.verbs import Tasks
 
 
@@ -40,14 +41,18 @@ def _options(fields: type[DecodingFields], asked: CaptionArguments | AskArgument
     return validate_fields(fields, {"max_new_tokens": asked.max_new_tokens}).options(tasks.family)
 
 
+def _output(asked: CaptionArguments | AskArguments) -> OutputOptions:
+    return OutputOptions(guards=asked.guards)
+
+
 async def _caption(tasks: Tasks, image: ImageSource, asked: CaptionArguments) -> TextAnswer:
     options = _options(CaptionFields, asked, tasks)
-    return TextAnswer.of(await tasks.caption(image, asked.prefix or None, options))
+    return TextAnswer.of(await tasks.caption(image, asked.prefix or None, options, _output(asked)))
 
 
 async def _ask(tasks: Tasks, image: ImageSource, asked: AskArguments) -> TextAnswer:
     options = _options(AskFields, asked, tasks)
-    return TextAnswer.of(await tasks.ask(image, asked.question or None, options))
+    return TextAnswer.of(await tasks.ask(image, asked.question or None, options, _output(asked)))
 
 
 async def _choose(tasks: Tasks, image: ImageSource, asked: ChooseArguments) -> ChoicesAnswer:
@@ -57,7 +62,7 @@ async def _choose(tasks: Tasks, image: ImageSource, asked: ChooseArguments) -> C
 
 async def _chat(tasks: Tasks, image: ImageSource, asked: ChatArguments) -> TextAnswer:
     options = _options(ChatFields, asked, tasks)
-    return TextAnswer.of(await tasks.chat(image, asked.question or None, asked.turns, options))
+    return TextAnswer.of(await tasks.chat(image, asked.question or None, asked.turns, options, _output(asked)))
 
 
 TOOLS = {

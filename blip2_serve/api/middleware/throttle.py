@@ -84,7 +84,7 @@ class Throttle:
 
 
 class _Allowances:
-    """What each client may still have, of `burst` at most and `per_s` more a second; below zero it has to wait."""
+    """The units left to each client, of `burst` at most and `per_s` more a second; below zero it has to wait."""
 
     def __init__(self, clock: Callable[[], float], burst: float, per_s: float) -> None:
         self._clock = clock

@@ -13,7 +13,7 @@ AS_OBJECT = WithJsonSchema({"type": "object"})
 
 
 class ErrorDetails(BaseModel):
-    """What went wrong."""
+    """The fault, in one line, and whose it is."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -148,4 +148,5 @@ def _headers(done: CompletedRequest | CompletionStream, asked: Asked, ignored: I
     num_dropped = (done.dropped_turns or 0) + asked.dropped_turns
     told = done.dropped_turns is not None or num_dropped > 0
     dropped = {"X-Dropped-Turns": str(num_dropped)} if told else {}
-    return {"X-Image-Id": done.image_id, **dropped, **ignored.headers}
+    guards = {"X-Guards": ", ".join(done.guards)} if isinstance(done, CompletedRequest) and done.guards else {}
+    return {"X-Image-Id": done.image_id, **dropped, **guards, **ignored.headers}

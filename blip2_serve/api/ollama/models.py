@@ -17,7 +17,7 @@ _NEVER = "2318-01-01T00:00:00Z"
 
 
 class OllamaDetails(BaseModel):
-    """What kind of a model it is."""
+    """Family, format and precision of a model."""
 
     parent_model: str = ""
     format: str = "safetensors"
@@ -84,7 +84,7 @@ def check_name(name: str, tasks: Tasks) -> None:
 
 def listed(tasks: Tasks, since: datetime) -> list[OllamaModel]:
     """List the model that writes text, under its name and the aliases; none if there is none."""
-    names = [tasks.model_name, *tasks.settings.aliases] if tasks.writes_text else []
+    names = dict.fromkeys((tasks.model_name, *tasks.settings.aliases)) if tasks.writes_text else {}
     return [_listed(name, tasks, since) for name in names]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from blip2_serve.api.leniency import Ignored
+from blip2_serve.api.leniency import Ignored, number_of
 from blip2_serve.api.native.fields import whole_characters
 from blip2_serve.families import Family
 from blip2_serve.options import MAX_NEW_TOKENS, DecodingOptions
@@ -78,8 +78,8 @@ def known_options(values: dict[str, Any], ignored: Ignored) -> dict[str, Any]:
         if name not in Options.model_fields and value is not None and value != _NEUTRAL.get(name):
             ignored.leave_out(f"options.{name}", "BLIP-2 has no such option")
     known = {name: values[name] for name in Options.model_fields if values.get(name) is not None}
-    limit = known.get("num_predict")
-    if isinstance(limit, int | float) and limit > MAX_NEW_TOKENS:
+    limit = number_of(known.get("num_predict"))
+    if limit is not None and limit > MAX_NEW_TOKENS:
         ignored.tolerate(f"at most {MAX_NEW_TOKENS} tokens are written", at="options.num_predict")
         known["num_predict"] = MAX_NEW_TOKENS
     return known

@@ -42,6 +42,7 @@ class _Request(BaseModel):
     options: Options = Field(Options.model_validate({}), description="how to decode")
     logprobs: bool = Field(False, description="tell the log-probability of each token")
     top_logprobs: int = Field(0, ge=0, le=20, description="likeliest tokens to tell at each place; only with logprobs")
+    guards: bool = Field(False, description="make an answer again that loops or is empty; not with stream")
     keep_alive: Any = Field(None, description="ignored: the model stays")
 
     @property
@@ -51,8 +52,8 @@ class _Request(BaseModel):
 
     @property
     def output(self) -> OutputOptions:
-        """Stop texts, and how many likely tokens to report at each place."""
-        return OutputOptions(tuple(self.options.stop), self.top_logprobs if self.logprobs else 0)
+        """Stop texts, how many likely tokens to report at each place, and whether answers are guarded."""
+        return OutputOptions(tuple(self.options.stop), self.top_logprobs if self.logprobs else 0, self.guards)
 
 
 class GenerateRequest(_Request):
@@ -88,7 +89,10 @@ def read_request(kind: type[RequestT], values: dict[str, Any], ignored: Ignored)
     options = values.get("options")
     if isinstance(options, dict):
         known["options"] = known_options(options, ignored)
-    return validate_fields(kind, known)
+    request = validate_fields(kind, known)
+    if request.guards and request.stream:
+        raise InvalidField('guards looks at whole answers: send "stream": false.', about="guards")
+    return request
 
 
 def _leave_out(name: str, value: object, ignored: Ignored) -> None:

@@ -1,4 +1,4 @@
-"""What the answers of the /v1 endpoints have in common: usage, tokens with their log-probabilities, models."""
+"""Common parts of the answers at /v1: usage, tokens with their log-probabilities, models."""
 
 import json
 import time

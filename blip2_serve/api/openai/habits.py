@@ -6,7 +6,7 @@ and "at random".
 
 from collections.abc import Callable
 
-from blip2_serve.api.leniency import Ignored
+from blip2_serve.api.leniency import Ignored, number_of
 from blip2_serve.options import MAX_NEW_TOKENS
 
 Values = dict[str, object]
@@ -21,13 +21,13 @@ def eased(values: Values, ignored: Ignored, *limits: str) -> Values:
         InvalidField: the server is strict.
     """
     eased = dict(values)
-    _limits(eased, ignored, limits)
-    for ease in (_draws, _stops, _stream_options):
+    cap_limits(eased, ignored, limits)
+    for ease in (ease_draws, _stops, _stream_options):
         ease(eased, ignored)
     return eased
 
 
-def _limits(values: Values, ignored: Ignored, limits: tuple[str, ...]) -> None:
+def cap_limits(values: Values, ignored: Ignored, limits: tuple[str, ...]) -> None:
     """Cap the number of tokens, for which -1 and huge numbers mean as many as there may be; the newer name counts."""
     names = [name for name in limits if name in values]
     for name in names:
@@ -40,9 +40,9 @@ def _limits(values: Values, ignored: Ignored, limits: tuple[str, ...]) -> None:
             del values[older]
 
 
-def _draws(values: Values, ignored: Ignored) -> None:
-    """Take -1 for any seed and for all tokens, and a top_p of 0, which leaves the best token, for no drawing."""
-    if _is_number(values.get("seed"), lambda seed: seed == -1):
+def ease_draws(values: Values, ignored: Ignored) -> None:
+    """Take a seed below 0 for any, a top_k of -1 for all, and a top_p of 0, which leaves the best token, for greedy."""
+    if _is_number(values.get("seed"), lambda seed: seed < 0):
         ignored.tolerate("a seed is 0 or more", at="seed")
         del values["seed"]
     if _is_number(values.get("top_k"), lambda top_k: top_k == -1):
@@ -79,4 +79,5 @@ def _stream_options(values: Values, ignored: Ignored) -> None:
 
 
 def _is_number(value: object, holds: Callable[[float], bool]) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and holds(value)
+    number = number_of(value)
+    return number is not None and holds(number)

@@ -111,14 +111,13 @@ def read_placed(messages: Iterable[tuple[str, object]], ignored: Ignored, wordin
     said = [message for message in read if message is not None]
     if not said or said[-1].role != "user":
         raise refusal(wording.messages, "the last one must be a user's: that is what BLIP-2 answers")
-    about, num_dropped = _place_of_picture(said, wording), 0
+    about, begin = _place_of_picture(said, wording), 0
     if any(message.images for message in said[:about]):
         ignored.tolerate(f"BLIP-2 looks at one picture: send one {wording.picture} part", at=wording.messages)
-        num_dropped, said, about = _num_questions(said[:about]), said[about:], 0
-    image = said[about].images[0]
-    *earlier, last = _joined(said, ignored)
+        begin = _begin_of_turn(said, about)
+    *earlier, last = _joined(said[begin:], ignored)
     turns = [(asked.text or DEFAULT_QUESTION, ans.text) for asked, ans in zip(earlier[::2], earlier[1::2], strict=True)]
-    return Conversation(image, turns, last.text, num_dropped, wording)
+    return Conversation(said[about].images[0], turns, last.text, _num_questions(said[:begin]), wording)
 
 
 def _place_of_picture(messages: list[_Message], wording: Wording) -> int:
@@ -138,6 +137,13 @@ def _place_of_picture(messages: list[_Message], wording: Wording) -> int:
     return places[-1]
 
 
+def _begin_of_turn(messages: list[_Message], about: int) -> int:
+    """Find the first of the messages in a row that ask about the picture of message `about`."""
+    while about and messages[about - 1].role == "user" and not messages[about - 1].images:
+        about -= 1
+    return about
+
+
 def _num_questions(messages: list[_Message]) -> int:
     """Count the turns that begin in `messages`; questions in a row are one."""
     roles = [message.role for message in messages]
@@ -154,7 +160,8 @@ def _joined(messages: list[_Message], ignored: Ignored) -> list[_Message]:
         elif joined and joined[-1].role == message.role:
             if message.role == "assistant":
                 ignored.tolerate("this answers no question: let a user's message precede it", at=message.place)
-            joined[-1].text = bounded(message.place, f"{joined[-1].text} {message.text}".strip())
+            texts = [text for text in (joined[-1].text, message.text) if text]
+            joined[-1].text = bounded(message.place, _one_text(texts))
         else:
             joined.append(message)
     return joined
@@ -181,7 +188,7 @@ def _message(place: str, message: object, ignored: Ignored, wording: Wording) ->
 
 def _said(place: str, role: str, content: object, ignored: Ignored) -> _Message | None:
     texts, images = read_content(f"{place}.content", content, ignored)
-    text = bounded(f"{place}.content", texts[0] if len(texts) == 1 else " ".join(map(str.strip, texts)))
+    text = bounded(f"{place}.content", _one_text(texts))
     if role == "user":
         return _Message(place, role, text, images)
     if images:
@@ -191,3 +198,8 @@ def _said(place: str, role: str, content: object, ignored: Ignored) -> _Message 
         ignored.leave_out(f"{without_places(place)}.content", "this answer is empty", at=place)
         return None
     return _Message(place, role, text.strip())
+
+
+def _one_text(texts: list[str]) -> str:
+    """Join texts; a single one stays as it was sent, for it may be a prefix."""
+    return texts[0] if len(texts) == 1 else " ".join(map(str.strip, texts))

@@ -23,7 +23,9 @@ _REFUSED = {
     "file": "BLIP-2 reads no files: send a picture as image_url",
     "input_file": "BLIP-2 reads no files: send a picture as image_url",
 }
-_EMPTY_IN_ANSWERS = ("annotations", "logprobs")
+# What answers say beside their text, and what asks for nothing: even a strict server takes it.
+_BESIDE_ANSWERS = ("annotations", "logprobs")
+_ANY_DETAIL = ("auto", "low")
 
 
 def without_places(path: str) -> str:
@@ -64,13 +66,12 @@ def _read_part(place: str, part: object, ignored: Ignored, texts: list[str], ima
     if field is None:
         raise refusal(place, _no_part(kind))
     for name, value in part.items():
-        if name in ("type", field) or value is None or (name in _EMPTY_IN_ANSWERS and value == []):
+        if name in ("type", field) or value is None or name in _BESIDE_ANSWERS:
             continue
-        reason = "BLIP-2 sees every picture at one size" if name == "detail" else "a part is a text or a picture"
-        ignored.leave_out(f"{without_places(place)}.{name}", reason, at=place)
+        _leave_out(place, name, value, "a part is a text or a picture", ignored)
     if field == "image_url":
         images.append(_url(f"{place}.image_url", part, ignored))
-    elif text := _text(f"{place}.text", part.get(field)):
+    elif text := _text(f"{place}.text", part.get(field) if part.get(field) is not None else ""):
         texts.append(text)
 
 
@@ -114,6 +115,15 @@ def _url(place: str, part: dict[str, Any], ignored: Ignored) -> str:
         raise refusal(place, 'send {"url": "data:image/jpeg;base64,..."}')
     for name, value in image_url.items():
         if name != "url" and value is not None:
-            reason = "BLIP-2 sees every picture at one size" if name == "detail" else "a picture has its url alone"
-            ignored.leave_out(f"{without_places(place)}.{name}", reason, at=f"{place}.{name[:64]}")
+            _leave_out(place, name, value, "a picture has its url alone", ignored)
     return str(image_url["url"])
+
+
+def _leave_out(place: str, name: str, value: object, reason: str, ignored: Ignored) -> None:
+    path = f"{without_places(place)}.{name}"
+    if name != "detail":
+        ignored.leave_out(path, reason, at=f"{place}.{name[:64]}")
+    elif value in _ANY_DETAIL:
+        ignored.mention(path, "BLIP-2 sees every picture at one size")
+    else:
+        ignored.leave_out(path, "BLIP-2 sees every picture at one size", at=f"{place}.detail")

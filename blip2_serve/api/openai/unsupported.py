@@ -19,7 +19,7 @@ REFUSED: Table = {
     "audio": ((), "BLIP-2 writes text"),
     "function_call": (("none", "auto"), "BLIP-2 calls no functions"),
     "grammar": ((), "BLIP-2 follows no grammar"),
-    "guided_choice": ((), "POST /choose ranks given answers"),
+    "guided_choice": (([],), "POST /choose ranks given answers"),
     "guided_grammar": ((), "BLIP-2 follows no grammar"),
     "guided_json": ((), "BLIP-2 writes plain text and no JSON"),
     "guided_regex": ((), "BLIP-2 follows no grammar"),
@@ -27,7 +27,7 @@ REFUSED: Table = {
     "modalities": ((["text"],), "BLIP-2 writes text"),
     "response_format": (({"type": "text"},), "BLIP-2 writes plain text and no JSON"),
     "structured_outputs": (({},), "BLIP-2 writes plain text and no JSON"),
-    "tool_choice": (("none", "auto"), "BLIP-2 calls no tools"),
+    "tool_choice": (("none", "auto", {"type": "none"}, {"type": "auto"}), "BLIP-2 calls no tools"),
 }
 IGNORED: Table = {
     "frequency_penalty": ((0,), "use repetition_penalty"),
@@ -80,5 +80,7 @@ def _leave_out(name: str, value: object, ignored: Ignored, ignoring: Table) -> N
 
 
 def _is_one_of(value: object, neutral: tuple[object, ...]) -> bool:
-    """Compare as JSON does: in Python True == 1, in JSON true is not 1."""
+    """Compare as JSON does: in Python True == 1, in JSON true is not 1. A null within is as if it were not sent."""
+    if isinstance(value, dict):
+        value = {name: each for name, each in value.items() if each is not None}
     return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in neutral)

@@ -86,9 +86,7 @@ _WRITTEN_HEADERS = {
     **_GUARDS,
     **_IGNORED,
 }
-_OLLAMA_HEADERS = {
-    name: {**header, "required": False} for name, header in _WRITTEN_HEADERS.items() if name != "X-Guards"
-}
+_OLLAMA_HEADERS = {name: {**header, "required": False} for name, header in _WRITTEN_HEADERS.items()}
 _CAPTION_HEADERS = {**_IMAGE_ID, **_GUARDS, **_IGNORED}
 _FOREIGN_HEADERS = {
     **dict.fromkeys(("/v1/chat/completions", "/v1/responses", "/v1/completions"), _WRITTEN_HEADERS),

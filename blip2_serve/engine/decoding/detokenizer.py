@@ -64,7 +64,7 @@ class TextStream:
 
 
 class GrowingText:
-    """What `decode` makes of all ids up to now, decoding only the last ones.
+    """The text that `decode` makes of all ids up to now, decoding only the last ones.
 
     Text before the last few tokens stays as it is: what follows may complete a character, or be pulled together with
     the few before it, but reaches no further back.

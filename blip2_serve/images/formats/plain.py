@@ -10,7 +10,7 @@ MAX_METADATA_PIECES = 4096
 
 @dataclass(frozen=True, slots=True)
 class PlainFile:
-    """What of a file is picture, and what of its metadata counts.
+    """The picture in a file, and the metadata that counts.
 
     Attributes:
         data: the file without metadata; a structure that is not understood is left to Pillow as it came.

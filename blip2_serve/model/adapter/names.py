@@ -24,7 +24,7 @@ Rename = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class AdapterNames:
-    """What an adapter's weights are.
+    """An adapter's weights, sorted.
 
     Attributes:
         parts: by layer, the names in the file by their names in peft's layer (`lora_A.default.weight`).

@@ -1,4 +1,4 @@
-"""What Ollama's clients send by habit: what is followed, what is ignored and named, what is refused."""
+"""Bodies of Ollama's clients: what is followed, what is ignored and named, what is refused."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is counted as a swapped word, and how risk is read off confidence."""
+"""Words that count as swapped, and how risk is read off confidence."""
 
 import pytest
 

@@ -14,7 +14,8 @@ import pytest
 from images.remote.test_addresses import EVERY_FORBIDDEN
 
 from blip2_serve.errors import Blip2Error, ImageFetchFailed, ImageTooLarge, Part, UrlNotAllowed
-from blip2_serve.images import ImageUrl, Upload, fetch
+from blip2_serve.images import ImageUrl, Upload
+from blip2_serve.images.remote import fetch
 from blip2_serve.images.remote.fetch import ImageFetcher
 from blip2_serve.images.remote.url_policy import UrlPolicy
 from support.images.answers import PICTURE, AnswerServer, Handler, head, redirect, serving, whole

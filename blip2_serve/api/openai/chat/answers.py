@@ -22,7 +22,7 @@ class Logprobs(BaseModel):
 
 
 class Message(Whole):
-    """What BLIP-2 says; can be sent back as it is."""
+    """The words of BLIP-2; can be sent back as they are."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -49,7 +49,7 @@ class ChatChoice(Whole):
 
 
 class Delta(BaseModel):
-    """What is new of an answer."""
+    """The new part of an answer."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema, field_validator
 
 from blip2_serve.api.errors import FieldNames
 from blip2_serve.api.leniency import Ignored
@@ -43,6 +43,11 @@ class CompletionRequest(WritingRequest):
     logprobs: int | None = Field(
         None, ge=0, le=MAX_LIKELY, description="tell the tokens' log-probabilities, and the likeliest so many's"
     )
+
+    @field_validator("logprobs", mode="before")
+    @classmethod
+    def _no_logprobs_are_none(cls, logprobs: object) -> object:
+        return None if logprobs is False else logprobs
 
     @property
     def limit(self) -> int | None:

@@ -57,7 +57,7 @@ class OutputText(Whole):
 
 
 class OutputMessage(Whole):
-    """What BLIP-2 says; can be sent back as it is."""
+    """The words of BLIP-2; can be sent back as they are."""
 
     id: str
     type: Literal["message"] = "message"

@@ -1,4 +1,4 @@
-"""What is rendered by hand is what pydantic makes of the same values."""
+"""JSON rendered by hand is what pydantic makes of the same values."""
 
 import json
 from typing import Any

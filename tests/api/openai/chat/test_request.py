@@ -71,7 +71,8 @@ NEUTRAL: dict[str, object] = {
     "parallel_tool_calls": True,
     "tools": [],
     "tool_choice": "auto",
-    "response_format": {"type": "text"},
+    "response_format": {"type": "text", "json_schema": None},
+    "guided_choice": [],
     "modalities": ["text"],
     "service_tier": "auto",
 }
@@ -113,6 +114,9 @@ def test_what_another_model_would_follow_is_ignored_and_named(name: str) -> None
 
 
 HABITS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"max_tokens": "-1"}, {"max_tokens": 256}),
+    ({"max_tokens": "4096"}, {"max_tokens": 256}),
+    ({"seed": -5, "temperature": 1}, {"temperature": 1}),
     ({"max_tokens": -1}, {"max_tokens": 256}),
     ({"max_tokens": 4096}, {"max_tokens": 256}),
     ({"max_completion_tokens": 100_000}, {"max_completion_tokens": 256}),
@@ -164,7 +168,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "function", "function": {"name": "look"}}}, "tool_choice"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
     ({"guided_json": {}}, "guided_json"),
-    ({"seed": -2}, "seed"),
     ({"max_tokens": -2}, "max_tokens"),
     ({"guards": True, "stream": True}, "guards"),
     ({"response_format": {"type": "json_object"}}, "response_format"),

@@ -12,7 +12,7 @@ WORDS = [" a", " red", "dish", " star", " "]
 
 
 def pieces(prompt: str, family: Family) -> list[str]:
-    """What the engine says of WORDS as the answer to `prompt`, in pieces."""
+    """The engine's events for WORDS as the answer to `prompt`, in pieces."""
     stream = TextStream(lambda ids: "".join(WORDS[each] for each in ids), begins=family.echoed_prefix(prompt))
     return [stream.push(place, is_last=place == len(WORDS) - 1) for place in range(len(WORDS))]
 

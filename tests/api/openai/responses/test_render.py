@@ -1,4 +1,4 @@
-"""What is rendered by hand is what pydantic makes of the same values, whole and in events."""
+"""JSON rendered by hand is what pydantic makes of the same values, whole and in events."""
 
 import asyncio
 import json
