@@ -40,14 +40,19 @@ class FakeTasks:
         if self.error:
             raise self.error
 
-    async def caption(self, image: ImageSource, prefix: str | None, options: object) -> Answer:
+    async def caption(self, image: ImageSource, prefix: str | None, options: object, output: object) -> Answer:
         self.asked.append((image, prefix))
         if self.error:
             raise self.error
         return cast(
             Answer,
             SimpleNamespace(
-                text=current_client.get(), image_id="00" * 32, finish_reason="stop", confidence=None, dropped_turns=None
+                text=current_client.get(),
+                image_id="00" * 32,
+                finish_reason="stop",
+                confidence=None,
+                dropped_turns=None,
+                guards=(),
             ),
         )
 

@@ -44,7 +44,7 @@ def test_a_conversation_is_sent_back_as_it_came_even_to_a_strict_server() -> Non
     ("items", "names"),
     [
         ([{"role": "developer", "content": "be brief"}, user(PICTURE)], ["developer"]),
-        ([user({**PICTURE, "detail": "auto"})], ["input[].content[].detail"]),
+        ([user({**PICTURE, "detail": "high"})], ["input[].content[].detail"]),
         ([{"type": "reasoning", "id": "rs_1", "summary": []}, user(PICTURE)], ["input[].reasoning"]),
         (
             [{"type": "function_call", "name": "f"}, {"type": "function_call_output", "output": ""}, user(PICTURE)],
