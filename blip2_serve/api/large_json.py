@@ -30,8 +30,8 @@ def parse_json(body: bytearray, of_pairs: Callable[[Pairs], object], of_constant
     `of_pairs` makes an object of its pairs; `of_constant` is called with NaN, Infinity and -Infinity.
 
     Raises:
-        InvalidField: the text has more than MAX_VALUES values, a string more than MAX_ESCAPES escapes, or all that is
-            no long string more than MAX_SHORT_BYTES.
+        InvalidField: the text has more than MAX_VALUES values, more escapes than MAX_ESCAPES and than every slash in
+            base64, or more than MAX_SHORT_BYTES beside its long strings.
         ValueError: the text is no JSON.
         RecursionError: it is nested too deeply.
     """
@@ -58,6 +58,9 @@ def _lift(body: bytearray, mark: str) -> tuple[bytes, list[str]]:
     """Replace every long string by `mark` and its number; return the rest and the strings."""
     if len(body) < _LONG:
         return bytes(body), []
+    most_escapes = max(MAX_ESCAPES, len(body) // 32)
+    if body.count(b"\\") > most_escapes:
+        raise _too_many("escapes", most_escapes)
     pieces: list[bytes] = []
     lifted: list[str] = []
     copied = num_strings = 0

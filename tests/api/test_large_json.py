@@ -92,3 +92,10 @@ def test_a_picture_takes_little_more_than_its_bytes(strange: str) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2.5 * 20_000_000
+
+
+def test_escapes_are_counted_over_the_whole_body() -> None:
+    escaped = '"' + '\\"' * 400_000 + '"'
+    with pytest.raises(InvalidField, match="escapes"):
+        parse(f"[{escaped}, {escaped}, {escaped}]".encode())
+    assert len(str(parse(f'["{"ab/" * 300_000}"]'.replace("/", "\\/").encode()))) > 900_000

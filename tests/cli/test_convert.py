@@ -115,5 +115,20 @@ def test_weights_that_are_not_the_configs_are_refused_before_anything_is_written
     assert not list(folder.glob("*.safetensors"))
 
 
+def test_a_weight_that_is_stretched_over_less_memory_is_refused(folder: Path) -> None:
+    pickle_weights(folder)
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    torch.save({**weights, "extra": torch.zeros(1).expand(2**40)}, folder / "pytorch_model.bin")
+    result = convert(folder)
+    assert "extra is larger than" in result.stderr
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_an_index_that_names_no_files_is_refused(folder: Path) -> None:
+    pickle_weights(folder)
+    (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": ["x"]}}')
+    assert "names no weights" in convert(folder).stderr
+
+
 def test_without_a_pickle_there_is_nothing_to_convert(folder: Path) -> None:
     assert "has no pytorch_model.bin: there is nothing to convert" in convert(folder).stderr

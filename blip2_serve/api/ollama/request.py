@@ -4,12 +4,12 @@ What no caller can do without is refused by name; what else is unknown here is i
 for nothing are taken without a word, because clients send them unasked.
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from blip2_serve.api.leniency import Ignored
-from blip2_serve.api.native.fields import MAX_TURNS, validate_fields
+from blip2_serve.api.native.fields import MAX_TURNS, validate_fields, whole_characters
 from blip2_serve.api.ollama.options import Options, known_options
 from blip2_serve.errors import InvalidField
 from blip2_serve.tasks.completion import OutputOptions
@@ -37,7 +37,9 @@ class _Request(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    model: str = Field(description='"blip2", or a name that /api/tags lists, with or without ":latest"')
+    model: Annotated[str, AfterValidator(whole_characters)] = Field(
+        max_length=256, description='"blip2", or a name that /api/tags lists, with or without ":latest"'
+    )
     stream: bool = Field(True, description="send the answer as it grows, an object a line")
     options: Options = Field(Options.model_validate({}), description="how to decode")
     logprobs: bool = Field(False, description="tell the log-probability of each token")

@@ -18,6 +18,7 @@ _END = b"\xff\xd9"
 _SCAN, _TABLES, _PROGRESSIVE = 0xDA, 0xC4, (0xC2, 0xCA)
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a body
 _METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})
+_FILL = re.compile(rb"\xff+")
 _EXIF, _XMP, _PROFILE = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 
 
@@ -66,9 +67,10 @@ def _read_header(data: bytes, kept: list[bytes], metadata: _Metadata) -> int | N
         place = data.find(b"\xff", place)  # what is between segments is skipped, as libjpeg does
         if place < 0 or place + 4 > len(data):
             return None
+        place = _end_of_fill(data, place)
         marker = data[place + 1]
-        if marker in (0x00, 0xFF):
-            place += 2 - (marker == 0xFF)
+        if marker == 0x00:
+            place += 2
             continue
         if marker in (_SCAN, _END[1]):
             return place if marker == _SCAN else None
@@ -79,6 +81,12 @@ def _read_header(data: bytes, kept: list[bytes], metadata: _Metadata) -> int | N
         else:
             metadata.read(marker, body)
         place = end
+
+
+def _end_of_fill(data: bytes, place: int) -> int:
+    """Skip all but the last 0xFF of a run, any number of which may precede a marker; the data goes on behind it."""
+    run = _FILL.match(data, place, len(data) - 3)
+    return run.end() - 1 if run else place
 
 
 def _tells_colors(marker: int, body: bytes) -> bool:

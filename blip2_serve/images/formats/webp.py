@@ -12,12 +12,12 @@ _METADATA_FLAGS = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
 
 
 def plain_webp(data: bytes) -> PlainFile:
-    """Drop chunks that are no picture, and what stands behind the last whole one.
+    """Drop chunks that are no picture, and what stands behind the last whole one or behind the file's own end.
 
     Raises:
         InvalidImage: there are too many chunks of metadata.
     """
-    view, place, pieces = memoryview(data), 12, 0
+    view, place, pieces = memoryview(data)[: 8 + int.from_bytes(data[4:8], "little")], 12, 0
     found: dict[bytes, bytes] = {}
     kept: list[bytes | memoryview] = []
     while place + _HEAD.size <= len(view):

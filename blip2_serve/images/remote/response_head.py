@@ -19,6 +19,8 @@ _LINE_END = re.compile(rb"\r?\n")
 _GOOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:.*", re.DOTALL)
 _ABOUT_THE_BODY = (b"content-length", b"transfer-encoding", b"content-encoding", b"location")
 _ANOTHER_FOLLOWS = b"HTTP/1.1 1"  # 100 Continue, 103 Early Hints
+# Each is read without a pause: a server that sends them for ever would have the event loop for itself.
+MAX_HEADS_BEFORE = 8
 # Says nothing, and was taken out of HTTP for that.
 _SAYS_NOTHING = re.compile(rb"transfer-encoding:[ \t]*identity[ \t]*", re.IGNORECASE)
 
@@ -48,6 +50,7 @@ class _CleanStream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._head = bytearray()
         self._is_in_head = True
+        self._num_heads = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what has come; of headers, all of them at once."""
@@ -64,7 +67,14 @@ class _CleanStream(httpcore.AsyncNetworkStream):
         return await self._stream.read(max_bytes, timeout)
 
     def _taken(self, length: int) -> bytes:
-        """Take the head of this length, cleaned, with what has come after it, unless that is another head."""
+        """Take the head of this length, cleaned, with what has come after it, unless that is another head.
+
+        Raises:
+            httpcore.RemoteProtocolError: so many have come that no answer is to be expected.
+        """
+        self._num_heads += 1
+        if self._num_heads > MAX_HEADS_BEFORE:
+            raise httpcore.RemoteProtocolError(f"more than {MAX_HEADS_BEFORE} heads and no answer")
         head = cleaned(bytes(self._head[:length]))
         del self._head[:length]
         if head.startswith(_ANOTHER_FOLLOWS):

@@ -46,7 +46,11 @@ def _indexed(folder: Path, index: str, name: str) -> list[Path]:
     if not (folder / index).is_file():
         return []
     weight_map = read_json(folder / index, name).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
+    if (
+        not isinstance(weight_map, dict)
+        or not all(isinstance(file, str) for file in weight_map.values())
+        or not weight_map
+    ):
         raise StartupError(f"{name}: {index} names no weights; download it again.")
     return [folder / Path(str(file)).name for file in sorted(set(weight_map.values()))]
 

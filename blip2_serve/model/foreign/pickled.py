@@ -78,6 +78,11 @@ def _read(source: Path) -> Shard:
         raise StartupError(f"{source.name} is cut short or damaged ({cause}); download it again.") from None
     if not isinstance(content, Mapping) or not all(isinstance(each, torch.Tensor) for each in content.values()):
         raise StartupError(f"{source.name} holds no table of weights by name: save it with `save_pretrained`.")
+    stretched = next((key for key, each in content.items() if each.nbytes > each.untyped_storage().nbytes()), None)
+    if stretched is not None:
+        raise StartupError(
+            f"{source.name}: {str(stretched)[:96]} is larger than the memory it has: save it whole again."
+        )
     return dict(content)
 
 

@@ -87,3 +87,16 @@ def test_a_field_of_another_type_is_refused_by_name(values: dict[str, Any], mess
 def test_a_conversation_is_bounded() -> None:
     with pytest.raises(InvalidField, match="messages: "):
         read_request(ChatRequest, {"model": "blip2", "messages": [{}] * 513}, Ignored())
+
+
+@pytest.mark.parametrize("name", ["x" * 257, "\ud800"])
+def test_a_name_that_no_answer_should_repeat_is_refused(name: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        read_request(GenerateRequest, {"model": name}, Ignored())
+    assert refused.value.about == "model"
+
+
+def test_guards_look_at_whole_answers() -> None:
+    assert read_request(GenerateRequest, {"model": "blip2", "guards": True, "stream": False}, Ignored()).output.guards
+    with pytest.raises(InvalidField, match="whole answers"):
+        read_request(GenerateRequest, {"model": "blip2", "guards": True}, Ignored())

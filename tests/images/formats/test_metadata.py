@@ -62,6 +62,15 @@ def test_profiles_that_are_wanted_break_nothing_either(data: bytes, plain: bytes
     assert not picture.is_truncated
 
 
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [(WEBP + bytes(70_000), WEBP), (JPEG[:2] + b"\xff" * 9_000 + JPEG[2:], JPEG)],
+    ids=["zeros behind a WebP", "fill bytes in a JPEG"],
+)
+def test_padding_is_no_metadata(data: bytes, plain: bytes) -> None:
+    assert load_image(data, LIMIT).image.tobytes() == load_image(plain, LIMIT).image.tobytes()
+
+
 @pytest.mark.parametrize("name", files.TURNED_EXIF)
 def test_an_orientation_is_read_whatever_stands_beside_it(name: str) -> None:
     exif = files.TURNED_EXIF[name]

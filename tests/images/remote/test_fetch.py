@@ -364,6 +364,14 @@ def test_the_server_is_told_who_fetches_and_whom_to_ask(internet: Connections) -
     assert re.search(r"\r\nUser-Agent: blip2-serve/[0-9.]+ \(\+https://\S+\)\r\n", heads[0])
 
 
+def test_a_few_heads_before_the_answer_are_skipped_and_no_end_of_them_is_given_up(internet: Connections) -> None:
+    early = head("103 Early Hints", "Link: </a.css>")
+    assert fetched(internet, {"/": early * 3 + whole()}) == PICTURE
+    began = time.monotonic()
+    assert isinstance(refused(internet, {"/": head("100 Continue") * 100_000}), ImageFetchFailed)
+    assert time.monotonic() - began < 2
+
+
 @pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "304 Not Modified", "404 No", "500 No"])
 def test_a_status_other_than_200_is_named(internet: Connections, status: str) -> None:
     assert status[:3] in refused(internet, {"/": whole(b"", status)}).message
@@ -400,7 +408,7 @@ async def dripping_headers(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await writer.drain()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("slow", [silent, dripping, dripping_headers])
