@@ -97,4 +97,4 @@ class CompletedRequest:
     image_id: str
     dropped_turns: int | None
     guards: tuple[str, ...] = ()
-    timings_s: dict[str, float] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict, compare=False)

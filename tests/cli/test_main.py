@@ -21,7 +21,7 @@ def test_the_module_is_the_command() -> None:
 
 def test_every_subcommand_explains_itself() -> None:
     shown = CliRunner().invoke(main, ["--help"]).output
-    assert set(main.commands) == {"serve", "check", "caption", "calibrate"}
+    assert set(main.commands) == {"serve", "check", "caption", "calibrate", "convert"}
     for name in main.commands:
         assert f"\n  {name} " in shown
         assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0

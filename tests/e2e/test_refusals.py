@@ -154,7 +154,7 @@ def test_a_malformed_body_is_a_400(http: httpx.Client, content_type: str, body: 
     refused(reply, 400, reply.json()["error"]["param"])
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "image/jpeg", "application/vnd.bentoml+pickle", "", "x"])
+@pytest.mark.parametrize("content_type", ["text/plain", "application/vnd.bentoml+pickle", "video/mp4", "x"])
 def test_another_kind_of_body_is_a_415(http: httpx.Client, content_type: str) -> None:
     refused(http.post("/generate", content=jpeg(), headers={"content-type": content_type}), 415)
 

@@ -116,7 +116,7 @@ def shown(values: dict[str, object], tasks: Tasks, since: datetime) -> ShownOlla
 
 
 def _listed(name: str, tasks: Tasks, since: datetime) -> OllamaModel:
-    tagged, family = f"{_untagged(name)}{_TAG}", tasks.family.name
+    tagged, family = f"{_untagged(name)}{_TAG}", tasks.family.text_model_type
     if ":" in _untagged(name):
         tagged = name
     details = OllamaDetails(family=family, families=[family], quantization_level=tasks.settings.quantize)
