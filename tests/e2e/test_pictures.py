@@ -43,7 +43,9 @@ def lenient(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 def chat(client: httpx.Client, data: bytes, **options: bool) -> httpx.Response:
     url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what?"}]
-    return client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": parts}], **options})
+    return client.post(
+        "/v1/chat/completions", json={"model": "blip2", "messages": [{"role": "user", "content": parts}], **options}
+    )
 
 
 def test_odd_metadata_changes_no_answer(http: httpx.Client) -> None:
