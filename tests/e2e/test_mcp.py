@@ -85,10 +85,10 @@ def test_the_tools_are_listed_with_their_arguments(tools: Server, mode: str) -> 
             return {tool.name: [*tool.input_schema["properties"]] for tool in (await client.list_tools()).tools}
 
     assert asyncio.run(listed()) == {
-        "caption": ["image", "prefix", "max_new_tokens"],
-        "ask": ["image", "question", "max_new_tokens"],
+        "caption": ["image", "prefix", "max_new_tokens", "guards"],
+        "ask": ["image", "question", "max_new_tokens", "guards"],
         "choose": ["image", "question", "choices"],
-        "chat": ["image", "question", "max_new_tokens", "turns"],
+        "chat": ["image", "question", "max_new_tokens", "guards", "turns"],
     }
 
 
