@@ -27,7 +27,7 @@ def environment(family: str) -> Path:
     folder, pins = ENVIRONMENTS / family, TESTS / f"{family}.txt"
     python, stamp = folder / "bin" / "python", folder / "installed.txt"
     if not stamp.exists() or stamp.read_text() != pins.read_text():
-        uv = [str(Path(sys.executable).parent / "uv"), "--quiet"]  # BentoML brings it
+        uv = [str(Path(sys.executable).parent / "uv"), "--quiet"]
         subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, folder], check=True)
         subprocess.run([*uv, "pip", "install", "--python", python, "-r", pins], check=True)
         stamp.write_text(pins.read_text())
