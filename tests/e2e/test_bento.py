@@ -10,6 +10,7 @@ from blip2_serve.config import DEFAULT_MODEL
 from blip2_serve.model.checkpoints import BUNDLED, BUNDLED_MATCHING
 from support.bentos import Bento, build_bento, export_tracked_files
 from support.demo import CAPTION, PICTURE
+from support.idle import survives_idling
 from support.serving import ROOT, serve
 
 SECRET = "a-token-that-nobody-may-see"
@@ -70,4 +71,5 @@ def test_it_serves_the_demo_checkpoint(bento: Bento, tmp_path: Path) -> None:
         reply = httpx.post(f"{server.url}/generate", files={"img": PICTURE.read_bytes()}, timeout=60)
         assert (reply.status_code, reply.text) == (200, CAPTION)
         assert reply.headers["x-model"] == "demo"
+        assert survives_idling(server.url)
         assert "circle-above-square.jpeg" in httpx.get(f"{server.url}/ui/").text

@@ -1,14 +1,12 @@
 """Pages on another origin: preflights, answers and refusals as a browser needs them; and connections that wait."""
 
-import contextlib
-import http.client
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from support.idle import survives_idling
 from support.pictures import jpeg
 from support.serving import Server, serve
 
@@ -99,12 +97,4 @@ def test_pages_say_who_may_show_them_inside(called: httpx.Client, http: httpx.Cl
 
 
 def test_a_connection_that_has_waited_is_still_there(server: Server) -> None:
-    address = server.url.removeprefix("http://")
-    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
-        connection.request("GET", "/livez")
-        connection.getresponse().read()
-        ours = connection.sock.getsockname()
-        time.sleep(8)  # uvicorn's own patience is 5 s
-        connection.request("GET", "/livez")
-        assert connection.getresponse().read() == b"\n"
-        assert connection.sock.getsockname() == ours
+    assert survives_idling(server.url)
