@@ -36,8 +36,7 @@ from blip2_serve.api.ollama.request import (
     read_request,
 )
 from blip2_serve.api.ollama.stream import LineStream, lines
-from blip2_serve.tasks.completion import CompletedRequest
-from blip2_serve.tasks.stream import CompletionStream
+from blip2_serve.api.openai.answering import headers_of
 from blip2_serve.tasks.verbs import Tasks
 
 # Those that ask the model come first.
@@ -138,15 +137,9 @@ async def _answer(
     call = image, asked.prompt, body.options.decoding(tasks.family), body.output
     if body.stream:
         stream = await while_connected(request, tasks.stream(*call))
-        return LineStream(stream, lines(stream, writer), _headers(stream, asked, ignored))
+        return LineStream(stream, lines(stream, writer), headers_of(stream, asked.dropped_turns, ignored))
     done = await while_connected(request, tasks.complete(*call))
     # With 20 likely tokens at each place it is large.
-    return await asyncio.to_thread(JSONResponse, writer.whole(done), headers=_headers(done, asked, ignored))
-
-
-def _headers(done: CompletedRequest | CompletionStream, asked: Asked, ignored: Ignored) -> dict[str, str]:
-    num_dropped = (done.dropped_turns or 0) + asked.dropped_turns
-    told = done.dropped_turns is not None or num_dropped > 0
-    dropped = {"X-Dropped-Turns": str(num_dropped)} if told else {}
-    guards = {"X-Guards": ", ".join(done.guards)} if isinstance(done, CompletedRequest) and done.guards else {}
-    return {"X-Image-Id": done.image_id, **dropped, **guards, **ignored.headers}
+    return await asyncio.to_thread(
+        JSONResponse, writer.whole(done), headers=headers_of(done, asked.dropped_turns, ignored)
+    )

@@ -31,11 +31,16 @@ class Call:
 
     def headers(self, done: CompletedRequest | CompletionStream) -> dict[str, str]:
         """Build the headers of the answer."""
-        num_dropped = (done.dropped_turns or 0) + self.dropped_turns
-        told = done.dropped_turns is not None or num_dropped > 0
-        dropped = {"X-Dropped-Turns": str(num_dropped)} if told else {}
-        guards = {"X-Guards": ", ".join(done.guards)} if isinstance(done, CompletedRequest) and done.guards else {}
-        return {"X-Image-Id": done.image_id, **dropped, **guards, **self.ignored.headers}
+        return headers_of(done, self.dropped_turns, self.ignored)
+
+
+def headers_of(done: CompletedRequest | CompletionStream, dropped_turns: int, ignored: Ignored) -> dict[str, str]:
+    """Build the headers of an answer; `dropped_turns` were about earlier pictures."""
+    num_dropped = (done.dropped_turns or 0) + dropped_turns
+    told = done.dropped_turns is not None or num_dropped > 0
+    dropped = {"X-Dropped-Turns": str(num_dropped)} if told else {}
+    guards = {"X-Guards": ", ".join(done.guards)} if isinstance(done, CompletedRequest) and done.guards else {}
+    return {"X-Image-Id": done.image_id, **dropped, **guards, **ignored.headers}
 
 
 async def answer(
